@@ -1,0 +1,1 @@
+//! A watchdog for application schedulers.
