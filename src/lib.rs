@@ -1,1 +1,14 @@
 //! A watchdog for application schedulers.
+
+pub mod cause;
+pub mod condition;
+pub mod config;
+pub mod cron;
+pub mod history;
+pub mod line;
+pub mod message;
+pub mod pass;
+pub mod plan;
+pub mod snapshot;
+pub mod state;
+pub mod world;

@@ -1,0 +1,274 @@
+//! What can be wrong with a scheduler, and what was found of it in one look.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::cause::Cause;
+
+/// What can be wrong. The names are part of every message and of the replay contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// Tasks run, other lines are fresh, no heartbeat.
+    SchedulerSilent,
+    /// One of several tasks gives no heartbeat while others do.
+    ReplicaSilent,
+    /// The loop lives, but every run aborts.
+    SchedulerFailing,
+    /// Errors exceed the threshold and the baseline.
+    ErrorSpike,
+    /// ECS runs no task although it should.
+    ServiceDown,
+    /// Tasks run, but no line of any kind arrives.
+    LogsSilent,
+    /// Not one heartbeat since the watchdog was installed.
+    NeverSeen,
+    /// A deployment does not come to its end.
+    DeploymentStuck,
+    /// The watchdog itself cannot see.
+    WatchdogBlind,
+    /// The watchdog's own configuration is wrong.
+    Misconfigured,
+}
+
+impl Condition {
+    /// Every condition, for tables and tests.
+    pub const ALL: [Self; 10] = [
+        Self::SchedulerSilent,
+        Self::ReplicaSilent,
+        Self::SchedulerFailing,
+        Self::ErrorSpike,
+        Self::ServiceDown,
+        Self::LogsSilent,
+        Self::NeverSeen,
+        Self::DeploymentStuck,
+        Self::WatchdogBlind,
+        Self::Misconfigured,
+    ];
+
+    /// Its name in messages, reports and metrics.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::SchedulerSilent => "scheduler-silent",
+            Self::ReplicaSilent => "replica-silent",
+            Self::SchedulerFailing => "scheduler-failing",
+            Self::ErrorSpike => "error-spike",
+            Self::ServiceDown => "service-down",
+            Self::LogsSilent => "logs-silent",
+            Self::NeverSeen => "never-seen",
+            Self::DeploymentStuck => "deployment-stuck",
+            Self::WatchdogBlind => "watchdog-blind",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+
+    /// How bad it is.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::SchedulerSilent
+            | Self::SchedulerFailing
+            | Self::ServiceDown
+            | Self::LogsSilent
+            | Self::WatchdogBlind
+            | Self::Misconfigured => Severity::Critical,
+            Self::ReplicaSilent | Self::ErrorSpike | Self::NeverSeen | Self::DeploymentStuck => {
+                Severity::Warning
+            }
+        }
+    }
+
+    /// Whether a restart can help.
+    pub fn restart(self) -> RestartHelps {
+        match self {
+            Self::SchedulerSilent => RestartHelps::Yes,
+            Self::ReplicaSilent => RestartHelps::OneTask,
+            Self::SchedulerFailing => RestartHelps::ByCause,
+            Self::ErrorSpike
+            | Self::ServiceDown
+            | Self::LogsSilent
+            | Self::NeverSeen
+            | Self::DeploymentStuck
+            | Self::WatchdogBlind
+            | Self::Misconfigured => RestartHelps::No,
+        }
+    }
+
+    /// The slot that its incidents take. One outage is one incident, even when its face changes.
+    pub fn slot(self) -> Slot {
+        match self {
+            Self::SchedulerSilent
+            | Self::SchedulerFailing
+            | Self::ServiceDown
+            | Self::LogsSilent
+            | Self::NeverSeen => Slot::Loop,
+            Self::ReplicaSilent => Slot::Replica,
+            Self::ErrorSpike => Slot::Errors,
+            Self::DeploymentStuck => Slot::Deployment,
+            Self::WatchdogBlind => Slot::Watchdog,
+            Self::Misconfigured => Slot::Configuration,
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+/// What an incident is about. Of each slot (and subject) at most one incident is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Slot {
+    /// The scheduler's loop.
+    Loop,
+    /// One replica; the subject is its task.
+    Replica,
+    /// The errors in the log.
+    Errors,
+    /// The service's deployment.
+    Deployment,
+    /// The watchdog's own sight; the subject is what it cannot see.
+    Watchdog,
+    /// The watchdog's configuration.
+    Configuration,
+}
+
+/// Whether a restart can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartHelps {
+    /// A new deployment can.
+    Yes,
+    /// Stopping the one task can.
+    OneTask,
+    /// It depends on the cause.
+    ByCause,
+    /// It cannot.
+    No,
+}
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Look at it today.
+    Warning,
+    /// Look at it now.
+    Critical,
+}
+
+impl Severity {
+    /// Its name in messages and reports.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// One thing that one look found wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// What is wrong.
+    pub condition: Condition,
+    /// Which replica, or which of the watchdog's own senses; none for the scheduler as a whole.
+    pub subject: Option<String>,
+    /// When the trouble began, as far as the evidence tells.
+    pub since: Timestamp,
+    /// Every signal agrees, so that no second look is needed.
+    pub corroborated: bool,
+    /// Why, root cause first; empty where nothing proves any cause.
+    pub causes: Vec<Cause>,
+    /// The numbers that prove the condition, as a sentence for people who read the report.
+    pub proof: Vec<Fact>,
+}
+
+/// A fact that proves a condition. Messages say it in the reader's language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "kebab-case")]
+pub enum Fact {
+    /// The last heartbeat of the scheduler, or of the replica.
+    LastHeartbeat {
+        /// When it was printed; none if there never was one.
+        at: Option<Timestamp>,
+    },
+    /// The silence that is allowed at present, in seconds.
+    Allowed {
+        /// Seconds.
+        seconds: i64,
+    },
+    /// Lines of other kinds that arrived meanwhile.
+    OtherLines {
+        /// The newest; none if no line of any kind arrived.
+        newest: Option<Timestamp>,
+    },
+    /// Tasks by ECS's word.
+    Tasks {
+        /// Running now.
+        running: u32,
+        /// Wanted.
+        desired: u32,
+    },
+    /// ECS could not be asked, or is not configured.
+    EcsUnknown {
+        /// Why.
+        why: String,
+    },
+    /// Jobs that may be running and keep the loop waiting.
+    MayBeRunning {
+        /// Their names.
+        jobs: Vec<String>,
+    },
+    /// Runs that aborted since the last one that came to its end.
+    Aborts {
+        /// How many were seen.
+        count: u32,
+    },
+    /// Errors within the window.
+    Errors {
+        /// How many; a lower bound if the result was truncated.
+        count: u32,
+        /// The window in seconds.
+        seconds: i64,
+        /// More than this is a spike.
+        threshold: u32,
+        /// The usual number in such a window, once enough is known.
+        usual: Option<u32>,
+        /// The result was cut at the limit.
+        at_least: bool,
+    },
+    /// Tasks that stopped, newest first.
+    Stopped {
+        /// ECS's sentences with exit codes.
+        reasons: Vec<String>,
+    },
+    /// A deployment that is in progress.
+    Deployment {
+        /// Its id.
+        id: String,
+        /// When it was asked for.
+        since: Timestamp,
+        /// Tasks that failed to start.
+        failed_tasks: u32,
+    },
+    /// What the watchdog cannot see.
+    Blind {
+        /// Why, naming the action or the thing.
+        why: String,
+        /// Passes in a row.
+        passes: u32,
+    },
+    /// The watchdog looks since then.
+    WatchedSince {
+        /// The first pass.
+        at: Timestamp,
+    },
+    /// Mistakes in the configuration.
+    Mistakes {
+        /// Each with its place.
+        list: Vec<String>,
+    },
+}

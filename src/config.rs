@@ -1,0 +1,298 @@
+//! Configuration: one TOML file, or environment variables for the case of one scheduler.
+//!
+//! This is the only reader of the environment. Everything is checked here, at start, and all
+//! mistakes are reported together; the rest of the program can rely on what it is given.
+
+mod environment;
+mod read;
+
+use std::fmt;
+
+use jiff::SignedDuration;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+pub use environment::{Environment, Origin, origin};
+
+use crate::cron::Cron;
+use crate::line::Preset;
+
+/// Everything that is configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who is told, and how.
+    pub alerts: Alerts,
+    /// How hard the watchdog may lean on AWS.
+    pub limits: Limits,
+    /// What is watched; at least one, each name once.
+    pub schedulers: Vec<Scheduler>,
+}
+
+/// `[alerts]`: who is told, and how.
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    /// The SNS topic. Only the Lambda function needs it.
+    pub topic_arn: Option<String>,
+    /// The language of messages for people.
+    pub language: Language,
+    /// Time to the first reminder of an unchanged incident; each further one waits twice as
+    /// long, up to four hours.
+    pub remind_after: SignedDuration,
+}
+
+/// The language of messages for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// Japanese.
+    Ja,
+}
+
+/// `[limits]`: how hard the watchdog may lean on AWS.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Insights queries in flight at once. The account's limit of 100 is shared with
+    /// dashboards and people.
+    pub running_queries: usize,
+    /// StartQuery calls a second. AWS allows 10 for the whole account.
+    pub start_queries_per_second: u32,
+}
+
+/// `[[scheduler]]`: one scheduler and what is known about it.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    /// Its name, unique; the key of its state.
+    pub name: String,
+    /// The CloudWatch log groups that hold its output: names, or ARNs across accounts.
+    pub log_groups: Vec<String>,
+    /// Only streams whose name starts so are read; empty for all.
+    pub log_stream_prefix: String,
+    /// How its lines are read, own patterns included.
+    pub preset: Preset,
+    /// After how long without a heartbeat it counts as silent.
+    pub stale_after: StaleAfter,
+    /// The zone of its jobs, unless a job says otherwise.
+    pub timezone: TimeZone,
+    /// How long a new task may take to its first heartbeat.
+    pub startup_grace: SignedDuration,
+    /// Where it runs; without it, the verdict rests on the logs alone.
+    pub ecs: Option<Ecs>,
+    /// When errors are too many.
+    pub errors: ErrorRules,
+    /// The jobs that it should run.
+    pub jobs: Vec<Job>,
+    /// What may be done to bring it back.
+    pub remediation: Remediation,
+}
+
+/// When silence counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StaleAfter {
+    /// Learned from the gaps between heartbeats of the last day.
+    Auto,
+    /// Fixed.
+    Fixed(SignedDuration),
+}
+
+/// `[scheduler.ecs]`: where a scheduler runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ecs {
+    /// The cluster's name.
+    pub cluster: String,
+    /// A service that keeps it running, or a task that is started from outside.
+    pub target: EcsTarget,
+    /// The container that prints the scheduler's output.
+    pub container: Option<String>,
+}
+
+/// What runs the scheduler in ECS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EcsTarget {
+    /// An ECS service, by name.
+    Service(String),
+    /// Tasks of a definition (family, `family:revision` or ARN) without a service.
+    TaskDefinition {
+        /// The definition.
+        definition: String,
+        /// Subnets for `run-task` with the awsvpc network mode.
+        subnets: Vec<String>,
+        /// Security groups for `run-task`.
+        security_groups: Vec<String>,
+        /// Whether the task gets a public address.
+        assign_public_ip: bool,
+    },
+}
+
+/// `[scheduler.errors]`: when errors are too many.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ErrorRules {
+    /// More errors than this within the window are a spike.
+    pub threshold: u32,
+    /// The window; at most an hour.
+    pub window: SignedDuration,
+    /// How many times the usual number a spike must also exceed, once enough is known.
+    pub baseline_factor: f64,
+    /// Errors that contain one of these texts are not counted.
+    pub ignore: Vec<String>,
+}
+
+/// `[[scheduler.job]]`: one job of the schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Its normalised name, as the line reader gives it: `redis:monitor`.
+    pub name: String,
+    /// When it runs.
+    pub cron: Cron,
+    /// The zone of the expression; the scheduler's unless given.
+    pub timezone: TimeZone,
+    /// How late its line may be.
+    pub grace: Option<SignedDuration>,
+    /// Dates within which the job exists at all; always, if empty.
+    pub active: Vec<DateWindow>,
+    /// How long one run may take.
+    pub max_runtime: Option<SignedDuration>,
+}
+
+/// Whole days in the job's zone, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DateWindow {
+    /// The first day.
+    pub from: Date,
+    /// The last day.
+    pub until: Date,
+}
+
+impl Job {
+    /// The expected runs in `(after, until]`, oldest first, active windows applied.
+    pub fn runs(
+        &self,
+        after: jiff::Timestamp,
+        until: jiff::Timestamp,
+    ) -> impl Iterator<Item = jiff::Timestamp> + '_ {
+        self.cron
+            .runs(&self.timezone, after, until)
+            .filter(|run| self.is_active(*run))
+    }
+
+    fn is_active(&self, at: jiff::Timestamp) -> bool {
+        let date = self.timezone.to_datetime(at).date();
+        self.active.is_empty()
+            || (self.active.iter()).any(|window| window.from <= date && date <= window.until)
+    }
+}
+
+/// `[scheduler.remediation]`: what may be done to bring a scheduler back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remediation {
+    /// The cure for a silent scheduler.
+    pub action: Cure,
+    /// The cure for one silent replica among several.
+    pub replica_action: ReplicaCure,
+    /// How long an incident must be firing before the first restart.
+    pub after: SignedDuration,
+    /// The least age of the newest deployment.
+    pub cooldown: SignedDuration,
+    /// Restarts for one incident, at most.
+    pub attempts_per_incident: u32,
+    /// Restarts in 24 hours, at most.
+    pub attempts_per_day: u32,
+    /// How long a restart may take to a fresh heartbeat of a new task before it has failed.
+    pub prove_within: SignedDuration,
+    /// Whether a restart is allowed although the image's tag may point to a newer image by now.
+    pub allow_mutable_image_tag: bool,
+    /// The command that `run-task` runs in the container.
+    pub command: Vec<String>,
+}
+
+/// The cure for a silent scheduler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cure {
+    /// Tell people; touch nothing.
+    #[default]
+    None,
+    /// UpdateService with forceNewDeployment.
+    ForceNewDeployment,
+    /// RunTask with a command override.
+    RunTask,
+}
+
+/// The cure for one silent replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplicaCure {
+    /// Tell people; touch nothing.
+    #[default]
+    None,
+    /// StopTask; ECS starts another.
+    StopTask,
+}
+
+impl Config {
+    /// Reads a TOML document. `file` names it in mistakes.
+    ///
+    /// # Errors
+    /// All mistakes in it, with their places.
+    pub fn parse(text: &str, file: &str) -> Result<Self, Mistakes> {
+        read::document(text, &|line, column| format!("{file}:{line}:{column}"))
+    }
+
+    /// Keeps only the named schedulers, in their order here; all if `names` is empty.
+    ///
+    /// # Errors
+    /// Every name that is not configured, with the nearest one that is.
+    pub fn select(&self, names: &[String]) -> Result<Vec<&Scheduler>, Mistakes> {
+        let known: Vec<&str> = self.schedulers.iter().map(|s| s.name.as_str()).collect();
+        let unknown: Vec<Mistake> = (names.iter())
+            .filter(|name| !known.contains(&name.as_str()))
+            .map(|name| Mistake {
+                place: "schedulers".to_owned(),
+                message: format!(
+                    "no scheduler is named `{name}`{}",
+                    read::nearest(name, &known)
+                ),
+            })
+            .collect();
+        if !unknown.is_empty() {
+            return Err(Mistakes(unknown));
+        }
+        Ok((self.schedulers.iter())
+            .filter(|s| names.is_empty() || names.contains(&s.name))
+            .collect())
+    }
+}
+
+/// One mistake in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where: `watchdog.toml:12:5`, or the name of an environment variable.
+    pub place: String,
+    /// What is wrong, and the nearest valid name where one was mistyped.
+    pub message: String,
+}
+
+/// All mistakes in the configuration; never empty. A retry does not help: a person must
+/// mend it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}: {}", mistake.place, mistake.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl Mistakes {
+    pub(crate) fn one(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self(vec![Mistake {
+            place: place.into(),
+            message: message.into(),
+        }])
+    }
+}

@@ -1,0 +1,749 @@
+//! The document's tables → [`Config`], with every mistake and its place.
+
+use jiff::SignedDuration;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use toml_span::de_helpers::TableHelper;
+use toml_span::{DeserError, Deserialize, Error, ErrorKind, Span, Value};
+
+use super::{
+    Alerts, Config, Cure, DateWindow, Ecs, EcsTarget, ErrorRules, Job, Language, Limits, Mistake,
+    Mistakes, Remediation, ReplicaCure, Scheduler, StaleAfter,
+};
+use crate::cron::Cron;
+use crate::line::{PatternKind, PatternSpec, Preset};
+
+/// Log groups that one Insights query may name (StartQuery's own limit).
+const MOST_LOG_GROUPS: usize = 50;
+
+/// Names are keys of the state table, parts of metric dimensions and of mail subjects.
+const LONGEST_NAME: usize = 100;
+
+/// Reads a document. `place` turns a line and column, both from 1, into words.
+pub fn document(text: &str, place: &dyn Fn(usize, usize) -> String) -> Result<Config, Mistakes> {
+    let read = toml_span::parse(text)
+        .map_err(DeserError::from)
+        .and_then(|mut value| Config::deserialize(&mut value));
+    read.map_err(|errors| mistakes(text, place, errors))
+}
+
+/// `, nearest valid name: …` where one is close enough to be what was meant.
+pub fn nearest(given: &str, known: &[&str]) -> String {
+    let closest = (known.iter())
+        .map(|name| (strsim::damerau_levenshtein(given, name), name))
+        .min_by_key(|(distance, _)| *distance);
+    match closest {
+        Some((distance, name)) if distance <= given.chars().count().max(3) / 2 => {
+            format!("; nearest valid name: `{name}`")
+        }
+        _ if known.is_empty() => String::new(),
+        _ => format!("; valid names: {}", known.join(", ")),
+    }
+}
+
+fn mistakes(text: &str, place: &dyn Fn(usize, usize) -> String, errors: DeserError) -> Mistakes {
+    let mut found: Vec<(Span, String)> = Vec::new();
+    for error in errors.errors {
+        match error.kind {
+            ErrorKind::UnexpectedKeys { keys, expected } => {
+                let known: Vec<&str> = expected.iter().map(String::as_str).collect();
+                for (key, span) in keys {
+                    found.push((
+                        span,
+                        format!("unknown key `{key}`{}", nearest(&key, &known)),
+                    ));
+                }
+            }
+            ErrorKind::MissingField(name) => {
+                found.push((error.span, format!("`{name}` is missing")));
+            }
+            ErrorKind::Wanted {
+                expected,
+                found: got,
+            } => {
+                found.push((error.span, format!("expected {expected}, found {got}")));
+            }
+            ErrorKind::OutOfRange(kind) => {
+                found.push((error.span, format!("the number does not fit ({kind})")));
+            }
+            _ => found.push((error.span, error.to_string())),
+        }
+    }
+    found.sort_by_key(|(span, _)| span.start);
+    Mistakes(
+        found
+            .into_iter()
+            .map(|(span, message)| {
+                let (line, column) = line_and_column(text, span.start);
+                Mistake {
+                    place: place(line, column),
+                    message,
+                }
+            })
+            .collect(),
+    )
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before: String =
+        String::from_utf8_lossy(text.as_bytes().get(..offset).unwrap_or(text.as_bytes()))
+            .into_owned();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    (line, column)
+}
+
+fn custom(span: Span, message: impl Into<String>) -> Error {
+    Error {
+        kind: ErrorKind::Custom(message.into().into()),
+        span,
+        line_info: None,
+    }
+}
+
+/// A value that is written as text and parsed.
+trait FromText: Sized {
+    fn from_text(text: &str) -> Result<Self, String>;
+}
+
+struct Text<T>(T);
+
+impl<'de, T: FromText> Deserialize<'de> for Text<T> {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let span = value.span;
+        let text = value.take_string(None)?;
+        let parsed = T::from_text(&text).map_err(|message| custom(span, message))?;
+        Ok(Self(parsed))
+    }
+}
+
+/// A table with its keys taken one by one, and the mistakes so far.
+struct Reader<'de> {
+    table: TableHelper<'de>,
+    span: Span,
+}
+
+impl<'de> Reader<'de> {
+    fn new(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let span = value.span;
+        Ok(Self {
+            table: TableHelper::new(value)?,
+            span,
+        })
+    }
+
+    fn text<T: FromText>(&mut self, key: &'static str) -> Option<T> {
+        self.table.optional::<Text<T>>(key).map(|text| text.0)
+    }
+
+    fn required_text<T: FromText>(&mut self, key: &'static str) -> Option<T> {
+        self.table.required::<Text<T>>(key).ok().map(|text| text.0)
+    }
+
+    fn get<T: Deserialize<'de>>(&mut self, key: &'static str) -> Option<T> {
+        self.table.optional(key)
+    }
+
+    /// A duration within bounds, both included.
+    fn duration(
+        &mut self,
+        key: &'static str,
+        least: SignedDuration,
+        most: SignedDuration,
+    ) -> Option<SignedDuration> {
+        let value = self.table.optional_s::<Text<SignedDuration>>(key)?;
+        if value.value.0 < least || value.value.0 > most {
+            self.mistake(
+                value.span,
+                format!("`{key}` must lie between {least:#} and {most:#}"),
+            );
+            return None;
+        }
+        Some(value.value.0)
+    }
+
+    /// A whole number within bounds, both included.
+    fn number(&mut self, key: &'static str, least: u32, most: u32) -> Option<u32> {
+        let value = self.table.optional_s::<u32>(key)?;
+        if value.value < least || value.value > most {
+            self.mistake(
+                value.span,
+                format!("`{key}` must lie between {least} and {most}"),
+            );
+            return None;
+        }
+        Some(value.value)
+    }
+
+    fn mistake(&mut self, span: Span, message: impl Into<String>) {
+        self.table.errors.push(custom(span, message));
+    }
+
+    /// Ends the table: unknown keys are mistakes, and `build` gives the result if there are none.
+    fn finish<T>(self, build: Option<T>) -> Result<T, DeserError> {
+        let span = self.span;
+        self.table.finalize(None)?;
+        // Reached only when nothing was recorded, so every required part is there.
+        build.ok_or_else(|| DeserError::from(custom(span, "incomplete table")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let alerts = reader.get("alerts").unwrap_or_default();
+        let limits = reader.get("limits").unwrap_or_default();
+        let schedulers: Vec<Scheduler> = match reader.table.take("scheduler") {
+            None => {
+                let span = Span::new(0, 0);
+                reader.mistake(span, "there is no [[scheduler]]: nothing to watch");
+                Vec::new()
+            }
+            Some((key, mut value)) => {
+                if let Some(many) = value.as_array()
+                    && many.is_empty()
+                {
+                    reader.mistake(key.span, "`scheduler` is empty: nothing to watch");
+                }
+                Vec::deserialize(&mut value).unwrap_or_else(|errors| {
+                    reader.table.errors.extend(errors.errors);
+                    Vec::new()
+                })
+            }
+        };
+        for (index, scheduler) in schedulers.iter().enumerate() {
+            if schedulers[..index]
+                .iter()
+                .any(|other| other.name == scheduler.name)
+            {
+                let message = format!("two schedulers are named `{}`", scheduler.name);
+                reader.mistake(Span::new(0, 0), message);
+            }
+        }
+        reader.finish(Some(Self {
+            alerts,
+            limits,
+            schedulers,
+        }))
+    }
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self {
+            topic_arn: None,
+            language: Language::default(),
+            remind_after: SignedDuration::from_hours(1),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Alerts {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let default = Self::default();
+        let alerts = Self {
+            topic_arn: reader.text::<TopicArn>("topic_arn").map(|arn| arn.0),
+            language: reader.text("language").unwrap_or(default.language),
+            remind_after: reader
+                .duration("remind_after", minutes(5), hours(24))
+                .unwrap_or(default.remind_after),
+        };
+        reader.finish(Some(alerts))
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            running_queries: 20,
+            start_queries_per_second: 5,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Limits {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let default = Self::default();
+        let limits = Self {
+            running_queries: reader
+                .number("running_queries", 1, 100)
+                .map_or(default.running_queries, |n| n as usize),
+            start_queries_per_second: reader
+                .number("start_queries_per_second", 1, 10)
+                .unwrap_or(default.start_queries_per_second),
+        };
+        reader.finish(Some(limits))
+    }
+}
+
+impl<'de> Deserialize<'de> for Scheduler {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let span = reader.span;
+        let name = reader.required_text::<Name>("name");
+        let log_groups = reader
+            .table
+            .required_s::<Vec<Text<LogGroup>>>("log_groups")
+            .ok();
+        if let Some(groups) = &log_groups
+            && (groups.value.is_empty() || groups.value.len() > MOST_LOG_GROUPS)
+        {
+            let message = format!("`log_groups` needs 1 to {MOST_LOG_GROUPS} log groups");
+            reader.mistake(groups.span, message);
+        }
+        let prefix = reader
+            .get::<String>("log_stream_prefix")
+            .unwrap_or_default();
+        let preset = match reader.text::<Preset>("preset") {
+            Some(preset) => Some(preset),
+            None => Preset::named("laravel"),
+        };
+        let patterns = reader.table.optional_s::<Vec<Pattern>>("pattern");
+        let preset = match (preset, patterns) {
+            (Some(preset), Some(patterns)) => {
+                let own: Vec<PatternSpec> = patterns.value.into_iter().map(|p| p.0).collect();
+                match preset.with_patterns(&own) {
+                    Ok(preset) => Some(preset),
+                    Err(error) => {
+                        reader.mistake(patterns.span, error.to_string());
+                        None
+                    }
+                }
+            }
+            (preset, _) => preset,
+        };
+        let stale_after = reader.text("stale_after").unwrap_or(StaleAfter::Auto);
+        let timezone = reader.text("timezone").unwrap_or(TimeZone::UTC);
+        let startup_grace = reader
+            .duration("startup_grace", SignedDuration::ZERO, hours(1))
+            .unwrap_or(minutes(3));
+        let ecs: Option<Ecs> = reader.get("ecs");
+        let errors = reader.get("errors").unwrap_or_default();
+        let raw_jobs: Vec<JobTable> = reader.get("job").unwrap_or_default();
+        let remediation: Remediation = reader.get("remediation").unwrap_or_default();
+
+        for (index, job) in raw_jobs.iter().enumerate() {
+            if raw_jobs[..index].iter().any(|other| other.name == job.name) {
+                reader.mistake(job.span, format!("two jobs are named `{}`", job.name));
+            }
+        }
+        if let Some(message) = misfit(&remediation, ecs.as_ref()) {
+            reader.mistake(span, message);
+        }
+        let jobs = raw_jobs
+            .into_iter()
+            .map(|job| job.in_zone(&timezone))
+            .collect();
+        let built = (|| {
+            Some(Self {
+                name: name?.0,
+                log_groups: log_groups?
+                    .value
+                    .into_iter()
+                    .map(|group| group.0.0)
+                    .collect(),
+                log_stream_prefix: prefix,
+                preset: preset?,
+                stale_after,
+                timezone,
+                startup_grace,
+                ecs,
+                errors,
+                jobs,
+                remediation,
+            })
+        })();
+        reader.finish(built)
+    }
+}
+
+/// A cure that its ECS set-up cannot give.
+fn misfit(remediation: &Remediation, ecs: Option<&Ecs>) -> Option<&'static str> {
+    let service = matches!(
+        ecs,
+        Some(Ecs {
+            target: EcsTarget::Service(_),
+            ..
+        })
+    );
+    let task = matches!(
+        ecs,
+        Some(Ecs {
+            target: EcsTarget::TaskDefinition { .. },
+            ..
+        })
+    );
+    if remediation.action == Cure::ForceNewDeployment && !service {
+        return Some("action = \"force-new-deployment\" needs [scheduler.ecs] with a service");
+    }
+    if remediation.action == Cure::RunTask && !task {
+        return Some("action = \"run-task\" needs [scheduler.ecs] with a task_definition");
+    }
+    if remediation.replica_action == ReplicaCure::StopTask && !service {
+        return Some("replica_action = \"stop-task\" needs [scheduler.ecs] with a service");
+    }
+    None
+}
+
+impl<'de> Deserialize<'de> for Ecs {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let span = reader.span;
+        let cluster = reader.required_text::<NonEmpty>("cluster");
+        let service = reader.text::<NonEmpty>("service");
+        let definition = reader.text::<NonEmpty>("task_definition");
+        let container = reader.text::<NonEmpty>("container").map(|name| name.0);
+        let subnets = reader.get("subnets").unwrap_or_default();
+        let security_groups = reader.get("security_groups").unwrap_or_default();
+        let assign_public_ip = reader.get("assign_public_ip").unwrap_or(false);
+        let target = match (service, definition) {
+            (Some(service), None) => Some(EcsTarget::Service(service.0)),
+            (None, Some(definition)) => Some(EcsTarget::TaskDefinition {
+                definition: definition.0,
+                subnets,
+                security_groups,
+                assign_public_ip,
+            }),
+            _ => {
+                reader.mistake(
+                    span,
+                    "exactly one of `service` and `task_definition` is needed",
+                );
+                None
+            }
+        };
+        let built = cluster.zip(target).map(|(cluster, target)| Self {
+            cluster: cluster.0,
+            target,
+            container,
+        });
+        reader.finish(built)
+    }
+}
+
+impl Default for ErrorRules {
+    fn default() -> Self {
+        Self {
+            threshold: 5,
+            window: minutes(5),
+            baseline_factor: 3.0,
+            ignore: Vec::new(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorRules {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let default = Self::default();
+        let factor = match reader.table.optional_s::<f64>("baseline_factor") {
+            Some(factor) if !(0.0..=1000.0).contains(&factor.value) => {
+                reader.mistake(factor.span, "`baseline_factor` must lie between 0 and 1000");
+                None
+            }
+            factor => factor.map(|factor| factor.value),
+        };
+        let rules = Self {
+            threshold: reader
+                .number("threshold", 0, 1_000_000)
+                .unwrap_or(default.threshold),
+            window: reader
+                .duration("window", minutes(1), hours(1))
+                .unwrap_or(default.window),
+            baseline_factor: factor.unwrap_or(default.baseline_factor),
+            ignore: reader.get("ignore").unwrap_or_default(),
+        };
+        reader.finish(Some(rules))
+    }
+}
+
+/// A job's table; its zone may still be the scheduler's.
+struct JobTable {
+    span: Span,
+    name: String,
+    cron: Cron,
+    timezone: Option<TimeZone>,
+    grace: Option<SignedDuration>,
+    active: Vec<DateWindow>,
+    max_runtime: Option<SignedDuration>,
+}
+
+impl JobTable {
+    fn in_zone(self, zone: &TimeZone) -> Job {
+        Job {
+            name: self.name,
+            cron: self.cron,
+            timezone: self.timezone.unwrap_or_else(|| zone.clone()),
+            grace: self.grace,
+            active: self.active,
+            max_runtime: self.max_runtime,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for JobTable {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let span = reader.span;
+        let name = reader.required_text::<NonEmpty>("name");
+        let cron = reader.required_text::<Cron>("cron");
+        let timezone = reader.text("timezone");
+        let grace = reader.duration("grace", SignedDuration::ZERO, hours(24 * 7));
+        let active = reader.get("active").unwrap_or_default();
+        let max_runtime = reader.duration("max_runtime", SignedDuration::from_secs(1), hours(24));
+        let built = name.zip(cron).map(|(name, cron)| Self {
+            span,
+            // Config may name the job as the log or as `schedule:list` does.
+            name: crate::line::job_name(&name.0),
+            cron,
+            timezone,
+            grace,
+            active,
+            max_runtime,
+        });
+        reader.finish(built)
+    }
+}
+
+impl<'de> Deserialize<'de> for DateWindow {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let span = reader.span;
+        let from: Option<Date> = reader.required_text("from");
+        let until: Option<Date> = reader.required_text("until");
+        let window = from.zip(until).map(|(from, until)| Self { from, until });
+        if window.is_some_and(|window| window.until < window.from) {
+            reader.mistake(span, "the window ends before it begins");
+        }
+        reader.finish(window)
+    }
+}
+
+impl Default for Remediation {
+    fn default() -> Self {
+        Self {
+            action: Cure::None,
+            replica_action: ReplicaCure::None,
+            after: minutes(5),
+            cooldown: minutes(30),
+            attempts_per_incident: 2,
+            attempts_per_day: 3,
+            prove_within: minutes(15),
+            allow_mutable_image_tag: false,
+            command: ["php", "artisan", "schedule:run"]
+                .map(str::to_owned)
+                .to_vec(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Remediation {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let default = Self::default();
+        let remediation = Self {
+            action: reader.text("action").unwrap_or_default(),
+            replica_action: reader.text("replica_action").unwrap_or_default(),
+            after: reader
+                .duration("after", SignedDuration::ZERO, hours(24))
+                .unwrap_or(default.after),
+            cooldown: reader
+                .duration("cooldown", minutes(5), hours(24))
+                .unwrap_or(default.cooldown),
+            attempts_per_incident: reader
+                .number("attempts_per_incident", 1, 10)
+                .unwrap_or(default.attempts_per_incident),
+            attempts_per_day: reader
+                .number("attempts_per_day", 1, 10)
+                .unwrap_or(default.attempts_per_day),
+            prove_within: reader
+                .duration("prove_within", minutes(3), hours(2))
+                .unwrap_or(default.prove_within),
+            allow_mutable_image_tag: reader.get("allow_mutable_image_tag").unwrap_or(false),
+            command: reader.get("command").unwrap_or(default.command),
+        };
+        reader.finish(Some(remediation))
+    }
+}
+
+/// `[[scheduler.pattern]]`.
+struct Pattern(PatternSpec);
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let kind = reader.required_text::<PatternKind>("kind");
+        let pattern = reader.required_text::<NonEmpty>("pattern");
+        let built =
+            (kind.zip(pattern)).map(|(kind, pattern)| Self(PatternSpec::new(kind, pattern.0)));
+        reader.finish(built)
+    }
+}
+
+struct NonEmpty(String);
+struct Name(String);
+struct LogGroup(String);
+struct TopicArn(String);
+
+impl FromText for NonEmpty {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "" => Err("must not be empty".to_owned()),
+            text => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl FromText for Name {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(plain) {
+            return Err(format!(
+                "a scheduler's name has 1 to {LONGEST_NAME} letters, digits or `-`, `_`, `.`, `/`"
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromText for LogGroup {
+    /// Names as CreateLogGroup allows them, or ARNs; without the `:*` that the console copies.
+    fn from_text(text: &str) -> Result<Self, String> {
+        let text = text.trim_end_matches(":*");
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./#:".contains(c);
+        if text.is_empty() || text.len() > 2048 || !text.chars().all(plain) {
+            return Err(format!("`{text}` is no name or ARN of a log group"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromText for TopicArn {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts.as_slice() {
+            ["arn", _, "sns", region, account, topic]
+                if !region.is_empty() && account.len() == 12 && !topic.is_empty() =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(format!(
+                "`{text}` is no SNS topic ARN (arn:aws:sns:REGION:ACCOUNT:NAME)"
+            )),
+        }
+    }
+}
+
+impl FromText for SignedDuration {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| format!("`{text}` is no duration (such as 90s, 5m, 1h 30m)"))
+    }
+}
+
+impl FromText for StaleAfter {
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let fixed: SignedDuration =
+            FromText::from_text(text).map_err(|error| format!("{error}, nor \"auto\""))?;
+        if fixed < minutes(1) || fixed > hours(24) {
+            return Err("`stale_after` must lie between 1m and 24h".to_owned());
+        }
+        Ok(Self::Fixed(fixed))
+    }
+}
+
+impl FromText for TimeZone {
+    fn from_text(text: &str) -> Result<Self, String> {
+        TimeZone::get(text).map_err(|_| {
+            let known: Vec<String> = jiff::tz::db()
+                .available()
+                .map(|name| name.to_string())
+                .collect();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let near = nearest(text, &known);
+            // The list of all zones would hide the mistake.
+            let near = if near.contains("valid names:") {
+                ""
+            } else {
+                &near
+            };
+            format!("`{text}` is no time zone of the IANA database{near}")
+        })
+    }
+}
+
+impl FromText for Date {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| format!("`{text}` is no date (YYYY-MM-DD)"))
+    }
+}
+
+impl FromText for Cron {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Cron::parse(text)
+    }
+}
+
+impl FromText for Preset {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Preset::named(text).ok_or_else(|| {
+            format!(
+                "no preset is named `{text}`{}",
+                nearest(text, Preset::names())
+            )
+        })
+    }
+}
+
+/// One of several words.
+fn word<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+    (words.iter())
+        .find(|(name, _)| *name == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| format!("unknown {what} `{text}`{}", nearest(text, &known)))
+}
+
+impl FromText for Language {
+    fn from_text(text: &str) -> Result<Self, String> {
+        word("language", text, &[("en", Self::En), ("ja", Self::Ja)])
+    }
+}
+
+impl FromText for Cure {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let words = [
+            ("none", Self::None),
+            ("force-new-deployment", Self::ForceNewDeployment),
+            ("run-task", Self::RunTask),
+        ];
+        word("action", text, &words)
+    }
+}
+
+impl FromText for ReplicaCure {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let words = [("none", Self::None), ("stop-task", Self::StopTask)];
+        word("replica_action", text, &words)
+    }
+}
+
+impl FromText for PatternKind {
+    fn from_text(text: &str) -> Result<Self, String> {
+        word("kind", text, PatternKind::WORDS)
+    }
+}
+
+const fn minutes(n: i64) -> SignedDuration {
+    SignedDuration::from_mins(n)
+}
+
+const fn hours(n: i64) -> SignedDuration {
+    SignedDuration::from_hours(n)
+}

@@ -1,0 +1,244 @@
+//! When a job should run: a five-field cron expression, expanded in its time zone.
+//!
+//! Laravel asks once a minute whether the wall clock matches the expression. So a run that
+//! falls into the hour that a spring change skips never happens, and one in the hour that an
+//! autumn change repeats happens twice; only the first of the two is expected here.
+
+use std::cmp::Ordering;
+
+use croner::errors::CronError;
+use croner::parser::{CronParser, Seconds, Year};
+use croner::{CivilDateTime, CronDateTime, Resolution, Weekday};
+use jiff::civil::DateTime;
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Timestamp, ToSpan};
+
+/// How far ahead of a search the calendar looks before it gives up; leap years repeat
+/// within eight years even across a century (29 February: 1896, 1904).
+const HORIZON_YEARS: i16 = 9;
+
+/// A parsed five-field cron expression. Day of month and day of week, when both are
+/// restricted, are alternatives, as in Vixie cron and in Laravel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cron {
+    expression: String,
+    schedule: croner::Cron,
+}
+
+impl Cron {
+    /// Parses an expression such as `*/5 * * * *` or `0 1 1 * *`.
+    ///
+    /// # Errors
+    /// Says what is wrong with it: not five fields, a bad field, or a date that never comes
+    /// (`0 0 31 2 *`).
+    pub fn parse(expression: &str) -> Result<Self, String> {
+        let schedule = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .year(Year::Disallowed)
+            .build()
+            .parse(expression)
+            .map_err(|error| format!("`{expression}` is no five-field cron expression: {error}"))?;
+        let cron = Self {
+            expression: expression.to_owned(),
+            schedule,
+        };
+        // Any start will do for the question whether it ever runs.
+        if cron
+            .next_wall(DateTime::constant(2024, 1, 1, 0, 0, 0, 0))
+            .is_none()
+        {
+            return Err(format!("`{expression}` never comes: no date matches it"));
+        }
+        Ok(cron)
+    }
+
+    /// The expression as it was written.
+    pub fn expression(&self) -> &str {
+        &self.expression
+    }
+
+    /// The expected runs in `(after, until]`, oldest first. Empty when `until <= after`.
+    pub fn runs<'a>(
+        &'a self,
+        zone: &'a TimeZone,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> impl Iterator<Item = Timestamp> + 'a {
+        // Wall clocks go back by at most a few hours; starting earlier misses no repeated hour.
+        let start = zone.to_datetime(after).checked_sub(4.hours());
+        let mut wall = start.ok().and_then(|start| self.next_wall(start));
+        let end = zone.to_datetime(until).checked_add(4.hours()).ok();
+        std::iter::from_fn(move || {
+            while let (Some(at), Some(end)) = (wall, end) {
+                if at > end {
+                    return None;
+                }
+                wall = self.next_wall(at);
+                match instant(zone, at) {
+                    Some(run) if run > after && run <= until => return Some(run),
+                    _ => {}
+                }
+            }
+            None
+        })
+    }
+
+    /// The next expected run after `after`, within the coming years.
+    pub fn next(&self, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+        let until = after + SignedDuration::from_hours(24 * 366 * i64::from(HORIZON_YEARS));
+        self.runs(zone, after, until).next()
+    }
+
+    fn next_wall(&self, after: DateTime) -> Option<DateTime> {
+        self.schedule
+            .find_next_occurrence(&Wall(after), false)
+            .ok()
+            .map(|wall| wall.0)
+    }
+}
+
+/// The instant of a wall clock time: none in a gap, the first of two in an overlap.
+fn instant(zone: &TimeZone, wall: DateTime) -> Option<Timestamp> {
+    let ambiguous = zone.to_ambiguous_timestamp(wall);
+    match ambiguous.offset() {
+        AmbiguousOffset::Gap { .. } => None,
+        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => {
+            ambiguous.earlier().ok()
+        }
+    }
+}
+
+/// A wall clock time without a zone, for croner to search over: here every time exists
+/// exactly once, and the zone is applied afterwards.
+#[derive(Clone)]
+struct Wall(DateTime);
+
+impl CronDateTime for Wall {
+    #[expect(
+        clippy::expect_used,
+        reason = "every civil date of jiff is one of croner's"
+    )]
+    fn to_civil(&self) -> CivilDateTime {
+        let at = self.0;
+        CivilDateTime::from_ymd_hms_opt(
+            i32::from(at.year()),
+            unsigned(at.month()),
+            unsigned(at.day()),
+            unsigned(at.hour()),
+            unsigned(at.minute()),
+            unsigned(at.second()),
+        )
+        .expect("a valid civil date and time")
+    }
+
+    fn civil_weekday(&self) -> Weekday {
+        match self.0.weekday() {
+            jiff::civil::Weekday::Sunday => Weekday::Sunday,
+            jiff::civil::Weekday::Monday => Weekday::Monday,
+            jiff::civil::Weekday::Tuesday => Weekday::Tuesday,
+            jiff::civil::Weekday::Wednesday => Weekday::Wednesday,
+            jiff::civil::Weekday::Thursday => Weekday::Thursday,
+            jiff::civil::Weekday::Friday => Weekday::Friday,
+            jiff::civil::Weekday::Saturday => Weekday::Saturday,
+        }
+    }
+
+    fn resolve_civil(&self, civil: CivilDateTime) -> Result<Resolution<Self>, CronError> {
+        let field = |value: u32| i8::try_from(value).map_err(|_| CronError::InvalidDate);
+        let year = i16::try_from(civil.year()).map_err(|_| CronError::InvalidDate)?;
+        DateTime::new(
+            year,
+            field(civil.month())?,
+            field(civil.day())?,
+            field(civil.hour())?,
+            field(civil.minute())?,
+            field(civil.second())?,
+            0,
+        )
+        .map(|at| Resolution::Single(Self(at)))
+        .map_err(|_| CronError::InvalidDate)
+    }
+
+    fn checked_add_seconds(&self, seconds: i64) -> Option<Self> {
+        self.0
+            .checked_add(SignedDuration::from_secs(seconds))
+            .ok()
+            .map(Self)
+    }
+
+    fn cmp_instant(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+fn unsigned(field: i8) -> u32 {
+    u32::from(field.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(expression: &str, zone: &str, after: &str, until: &str) -> Vec<String> {
+        let zone = TimeZone::get(zone).unwrap();
+        Cron::parse(expression)
+            .unwrap()
+            .runs(&zone, after.parse().unwrap(), until.parse().unwrap())
+            .map(|run| run.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn a_job_in_the_skipped_hour_is_not_expected() {
+        let spring = ("2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z");
+        assert_eq!(
+            runs("30 2 * * *", "Europe/Berlin", spring.0, spring.1),
+            ["2026-03-30T00:30:00Z"]
+        );
+    }
+
+    #[test]
+    fn a_job_in_the_repeated_hour_is_expected_once() {
+        let autumn = ("2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z");
+        assert_eq!(
+            runs("30 2 * * *", "Europe/Berlin", autumn.0, autumn.1),
+            ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
+        );
+    }
+
+    #[test]
+    fn day_of_month_and_day_of_week_are_alternatives() {
+        assert_eq!(
+            runs(
+                "0 0 13 * 5",
+                "UTC",
+                "2026-11-01T00:00:00Z",
+                "2026-11-16T00:00:00Z"
+            ),
+            ["2026-11-06T00:00:00Z", "2026-11-13T00:00:00Z"]
+        );
+    }
+
+    #[test]
+    fn bounds_are_open_below_and_closed_above() {
+        assert_eq!(
+            runs(
+                "*/5 * * * *",
+                "UTC",
+                "2026-11-01T00:00:00Z",
+                "2026-11-01T00:10:00Z"
+            ),
+            ["2026-11-01T00:05:00Z", "2026-11-01T00:10:00Z"]
+        );
+    }
+
+    #[test]
+    fn what_can_never_run_is_refused() {
+        for bad in ["0 0 31 2 *", "* * * *", "* * * * * *", "61 * * * *", ""] {
+            assert!(Cron::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Cron::parse("0 0 29 2 *").is_ok());
+        assert!(Cron::parse("0 9 * JAN-MAR MON-FRI").is_ok());
+        assert!(Cron::parse("0 9 * * 7").is_ok());
+    }
+}

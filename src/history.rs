@@ -1,0 +1,475 @@
+//! What the log has shown so far, folded into a few numbers. Folding the same lines in again,
+//! or in another order, changes nothing: every update takes a maximum or replaces a count.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::cause::ErrorNote;
+use crate::config::{Scheduler, StaleAfter};
+use crate::line::{JobEvent, Kind, Line, Pulse};
+use crate::snapshot::LogWindow;
+use crate::state::State;
+
+/// Heartbeats closer together than this are one: a run prints several lines.
+const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);
+
+/// A run that aborts says so within this time after its last job's line.
+const ABORT_FOLLOWS: SignedDuration = SignedDuration::from_secs(20);
+
+/// The pause of the usual loop; a line that ends a run is followed by the next run's after it.
+const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
+
+/// Jobs that take longer than this are remembered even when they are not configured.
+const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+const HOUR_SECONDS: i64 = 3600;
+const MINUTE_SECONDS: i64 = 60;
+
+/// Minutes of error counts that are kept one by one: the longest window, plus the longest overlap.
+const RECENT_MINUTES: i64 = 75;
+
+/// The grain of the day's error history, in minutes.
+const SLOT_MINUTES: i64 = 5;
+
+/// Streams that are remembered; a service of more tasks than this is judged by the newest.
+const MOST_STREAMS: usize = 64;
+
+/// Jobs that are remembered.
+const MOST_JOBS: usize = 150;
+
+/// Starts of a job that are remembered; two give its period.
+const MOST_STARTS: usize = 3;
+
+/// Aborts and errors that are remembered, newest last.
+const MOST_NOTES: usize = 12;
+
+/// The loop's signs of life.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Heartbeats {
+    /// The newest heartbeat of any stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+    /// The newest sign that a whole run came to its end without aborting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_clean: Option<Timestamp>,
+    /// The newest line that says the scheduler was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub booted_at: Option<Timestamp>,
+    /// Runs that aborted since `last_clean`, oldest first; at most a dozen.
+    pub aborts: Vec<Timestamp>,
+    /// By stream name.
+    pub streams: BTreeMap<String, StreamBeats>,
+    /// Gaps between heartbeats by hour (seconds since the epoch / 3600), then by half minutes,
+    /// rounded up. An hour holds at most 15 different gaps.
+    pub gaps: BTreeMap<i64, BTreeMap<u32, u32>>,
+}
+
+/// One stream's signs of life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamBeats {
+    /// The newest heartbeat.
+    pub last: Timestamp,
+    /// The first line of the newest beat; gaps are measured between these.
+    pub beat: Timestamp,
+}
+
+impl Heartbeats {
+    /// Folds in a stream's heartbeats, oldest first. `count_gaps` is off while an incident
+    /// makes the gaps unusual.
+    fn fold(&mut self, stream: &str, at: Timestamp, count_gaps: bool) {
+        self.last = self.last.max(Some(at));
+        let Some(known) = self.streams.get_mut(stream) else {
+            self.streams
+                .insert(stream.to_owned(), StreamBeats { last: at, beat: at });
+            return;
+        };
+        if at <= known.last {
+            return;
+        }
+        known.last = at;
+        let gap = at.duration_since(known.beat);
+        if gap < ONE_BEAT {
+            return;
+        }
+        known.beat = at;
+        if count_gaps {
+            let hour = at.as_second().div_euclid(HOUR_SECONDS);
+            let half_minutes = gap.as_secs().saturating_add(29) / 30;
+            let bin = u32::try_from(half_minutes).unwrap_or(u32::MAX);
+            *self.gaps.entry(hour).or_default().entry(bin).or_default() += 1;
+        }
+    }
+
+    /// Forgets what is older than a day, and the streams that have been quiet for longest.
+    fn age(&mut self, now: Timestamp) {
+        let oldest_hour = (now - DAY).as_second().div_euclid(HOUR_SECONDS);
+        self.gaps.retain(|hour, _| *hour > oldest_hour);
+        self.streams
+            .retain(|_, beats| now.duration_since(beats.last) < DAY);
+        while self.streams.len() > MOST_STREAMS && self.drop_oldest_stream() {}
+    }
+
+    /// Forgets the stream that has been quiet for longest. False if there is none.
+    pub(crate) fn drop_oldest_stream(&mut self) -> bool {
+        let oldest = (self.streams.iter())
+            .min_by_key(|(_, beats)| beats.last)
+            .map(|(name, _)| name.clone());
+        oldest.is_some_and(|name| self.streams.remove(&name).is_some())
+    }
+
+    /// The newest heartbeat of a task's stream (`prefix/container/task-id`).
+    pub fn of_task(&self, task: &str) -> Option<Timestamp> {
+        (self.streams.iter())
+            .filter(|(stream, _)| task_of(stream) == task)
+            .map(|(_, beats)| beats.last)
+            .max()
+    }
+
+    /// The 95th percentile of the gaps of the last day; none until ten are known.
+    pub fn usual_gap(&self) -> Option<SignedDuration> {
+        let mut sum: BTreeMap<u32, u64> = BTreeMap::new();
+        for bins in self.gaps.values() {
+            for (bin, count) in bins {
+                *sum.entry(*bin).or_default() += u64::from(*count);
+            }
+        }
+        let total: u64 = sum.values().sum();
+        if total < 10 {
+            return None;
+        }
+        let rank = (total * 95).div_ceil(100);
+        let mut seen = 0;
+        sum.into_iter()
+            .find(|(_, count)| {
+                seen += count;
+                seen >= rank
+            })
+            .map(|(bin, _)| SignedDuration::from_secs(i64::from(bin) * 30))
+    }
+
+    /// After how long a silence counts: the configured figure, or twice the usual gap between
+    /// 5 and 60 minutes, or 10 minutes until enough gaps are known.
+    pub fn stale_after(&self, configured: StaleAfter) -> SignedDuration {
+        match configured {
+            StaleAfter::Fixed(fixed) => fixed,
+            StaleAfter::Auto => match self.usual_gap() {
+                None => SignedDuration::from_mins(10),
+                Some(gap) => {
+                    (gap * 2).clamp(SignedDuration::from_mins(5), SignedDuration::from_mins(60))
+                }
+            },
+        }
+    }
+}
+
+/// The task id at the end of a stream's name.
+pub fn task_of(stream: &str) -> &str {
+    stream.rsplit('/').next().unwrap_or(stream)
+}
+
+/// The errors of the last day.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ErrorHistory {
+    /// Errors are counted since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Minute (seconds since the epoch / 60) → errors; the newest only.
+    pub minutes: BTreeMap<i64, u32>,
+    /// Slot of five minutes (seconds since the epoch / 300) → errors, for a day. Slots without
+    /// errors are left out.
+    pub slots: BTreeMap<i64, u32>,
+    /// The newest errors, for causes and evidence; oldest first.
+    pub notes: Vec<ErrorNote>,
+}
+
+impl ErrorHistory {
+    /// Replaces the counts of the minutes that the window covers. A count never falls: what
+    /// was seen once was there.
+    fn fold(&mut self, window: &LogWindow, counts: &BTreeMap<i64, u32>) {
+        self.since = Some(
+            self.since
+                .map_or(window.from, |since| since.min(window.from)),
+        );
+        for (minute, count) in counts {
+            let known = self.minutes.entry(*minute).or_default();
+            *known = (*known).max(*count);
+        }
+        for slot in counts.keys().map(|minute| minute.div_euclid(SLOT_MINUTES)) {
+            let first = slot * SLOT_MINUTES;
+            let sum = (self.minutes.range(first..first + SLOT_MINUTES))
+                .fold(0u32, |sum, (_, count)| sum.saturating_add(*count));
+            let known = self.slots.entry(slot).or_default();
+            *known = (*known).max(sum);
+        }
+    }
+
+    fn age(&mut self, now: Timestamp) {
+        let minute = minute_of(now);
+        self.minutes
+            .retain(|known, _| minute - known < RECENT_MINUTES);
+        let oldest = minute_of(now - DAY).div_euclid(SLOT_MINUTES);
+        self.slots.retain(|slot, _| *slot > oldest);
+        self.notes.retain(|note| now.duration_since(note.at) < DAY);
+        let surplus = self.notes.len().saturating_sub(MOST_NOTES);
+        self.notes.drain(..surplus);
+    }
+
+    /// Forgets the oldest slot. False if there is none.
+    pub(crate) fn drop_oldest(&mut self) -> bool {
+        self.slots.pop_first().is_some()
+    }
+
+    /// Errors in the window that ends with the minute of `at`.
+    pub fn within(&self, window: SignedDuration, at: Timestamp) -> u32 {
+        let last = minute_of(at);
+        let first = last - window.as_secs().div_euclid(MINUTE_SECONDS).max(1);
+        (self.minutes.range(first + 1..=last)).fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    /// The most errors in any such window that ends in `(after, until]`.
+    pub fn most_within(&self, window: SignedDuration, after: Timestamp, until: Timestamp) -> u32 {
+        let first = minute_of(after).max(minute_of(until) - RECENT_MINUTES);
+        (first..=minute_of(until))
+            .filter_map(|minute| Timestamp::from_second(minute * MINUTE_SECONDS).ok())
+            .map(|at| self.within(window, at))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The usual number of errors in such a window: the median over the last 24 hours, none
+    /// until six hours are known.
+    pub fn usual(&self, window: SignedDuration, now: Timestamp) -> Option<f64> {
+        let since = self.since?.max(now - DAY);
+        let known = now.duration_since(since);
+        if known < SignedDuration::from_hours(6) {
+            return None;
+        }
+        let slots = usize::try_from(known.as_secs() / (SLOT_MINUTES * MINUTE_SECONDS)).ok()?;
+        let mut counts: Vec<u32> = self.slots.values().copied().collect();
+        counts.resize(slots.max(counts.len()), 0);
+        counts.sort_unstable();
+        let median = f64::from(*counts.get(counts.len() / 2)?);
+        let scale = window.as_secs_f64() / (SLOT_MINUTES * MINUTE_SECONDS) as f64;
+        Some(median * scale)
+    }
+}
+
+fn minute_of(at: Timestamp) -> i64 {
+    at.as_second().div_euclid(MINUTE_SECONDS)
+}
+
+/// What is known of one job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobHistory {
+    /// The newest starts, oldest first.
+    pub starts: Vec<Timestamp>,
+    /// The newest end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// The newest failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Timestamp>,
+    /// The longest foreground run that the log has shown, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_seconds: Option<i64>,
+}
+
+impl JobHistory {
+    /// When the log mentioned it last.
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        self.starts
+            .last()
+            .copied()
+            .max(self.ended_at)
+            .max(self.failed_at)
+    }
+
+    /// The longest foreground run that the log has shown.
+    pub fn longest(&self) -> Option<SignedDuration> {
+        self.longest_seconds.map(SignedDuration::from_secs)
+    }
+
+    fn started(&mut self, at: Timestamp) {
+        // Two lines may tell of one start with slightly different times.
+        let known = (self.starts.iter()).any(|known| known.duration_since(at).abs() < ONE_BEAT);
+        if !known {
+            self.starts.push(at);
+            self.starts.sort_unstable();
+            let surplus = self.starts.len().saturating_sub(MOST_STARTS);
+            self.starts.drain(..surplus);
+        }
+    }
+
+    fn took(&mut self, took: SignedDuration) {
+        self.longest_seconds = self.longest_seconds.max(Some(took.as_secs()));
+    }
+
+    /// Whether it was probably due in `[from, until]`, judged by its earlier starts: a whole
+    /// number of its periods, or of days, after the last one.
+    pub fn was_due(&self, from: Timestamp, until: Timestamp) -> bool {
+        let Some(last) = self.starts.last() else {
+            return false;
+        };
+        let mut periods = vec![DAY];
+        if let [.., before, last] = self.starts.as_slice() {
+            periods.push(last.duration_since(*before));
+        }
+        periods.into_iter().any(|period| {
+            let (period, ahead) = (period.as_secs(), until.duration_since(*last).as_secs());
+            if period <= 0 || ahead <= 0 {
+                return false;
+            }
+            // The last whole number of periods up to `until`; at least one.
+            let due = (ahead / period) * period;
+            due > 0 && *last + SignedDuration::from_secs(due) >= from
+        })
+    }
+}
+
+/// Folds a window of the log into what is known.
+pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: Timestamp) {
+    let incident_open = state.is_down();
+    let mut streams: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
+    for line in &window.lines {
+        streams.entry(&line.stream).or_default().push(line);
+    }
+    for (stream, lines) in &streams {
+        fold_stream(state, stream, lines, now, !incident_open);
+        fold_jobs(state, scheduler, lines);
+    }
+    let clean = state.heartbeats.last_clean;
+    let aborts = &mut state.heartbeats.aborts;
+    aborts.retain(|at| clean.is_none_or(|clean| *at > clean));
+    aborts.sort_unstable();
+    aborts.dedup();
+    let surplus = aborts.len().saturating_sub(MOST_NOTES);
+    aborts.drain(..surplus);
+
+    fold_errors(state, scheduler, window);
+    state.heartbeats.age(now);
+    state.errors.age(now);
+    let configured = |name: &str| scheduler.jobs.iter().any(|job| job.name == name);
+    while state.jobs.len() > MOST_JOBS.max(scheduler.jobs.len()) {
+        let oldest = (state.jobs.iter())
+            .filter(|(name, _)| !configured(name))
+            .min_by_key(|(_, job)| job.last_seen())
+            .map(|(name, _)| name.clone());
+        match oldest {
+            Some(name) => state.jobs.remove(&name),
+            None => break,
+        };
+    }
+    if let Some(lag) = window.lag {
+        state
+            .lags_ms
+            .push(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX));
+        let surplus = state.lags_ms.len().saturating_sub(MOST_NOTES);
+        state.lags_ms.drain(..surplus);
+    }
+}
+
+fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], now: Timestamp, gaps: bool) {
+    let aborts: Vec<Timestamp> = (lines.iter())
+        .filter(|line| matches!(line.kind, Kind::Error { aborts: true, .. }))
+        .map(|line| line.at)
+        .collect();
+    let beats = &mut state.heartbeats;
+    beats.aborts.extend(&aborts);
+    for line in lines {
+        if matches!(line.kind, Kind::Boot) {
+            beats.booted_at = beats.booted_at.max(Some(line.at));
+        }
+        if !line.is_heartbeat() {
+            continue;
+        }
+        beats.fold(stream, line.at, gaps);
+        // Nothing being due ends a run; after a job's line the run may still abort.
+        let idle = matches!(line.kind, Kind::Heartbeat(Pulse::Idle));
+        let followed = (aborts.iter())
+            .any(|abort| *abort >= line.at && abort.duration_since(line.at) <= ABORT_FOLLOWS);
+        let settled = now.duration_since(line.at) > ABORT_FOLLOWS;
+        if idle || (settled && !followed) {
+            beats.last_clean = beats.last_clean.max(Some(line.at));
+        }
+    }
+}
+
+fn fold_jobs(state: &mut State, scheduler: &Scheduler, lines: &[&Line]) {
+    for (index, line) in lines.iter().enumerate() {
+        let Kind::Job {
+            name,
+            event,
+            background,
+        } = &line.kind
+        else {
+            continue;
+        };
+        let (start, took) = match event {
+            JobEvent::Skipped => continue,
+            // Up to Laravel 9.20 a line marks the start, and the next line shows that it ended.
+            JobEvent::Started => {
+                let next = lines
+                    .get(index + 1)
+                    .map(|next| next.at.duration_since(line.at));
+                let took = next.map(|gap| (gap - LOOP_PAUSE).max(SignedDuration::ZERO));
+                (line.at, took)
+            }
+            JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
+                (line.at - took.unwrap_or_default(), *took)
+            }
+        };
+        let configured = scheduler.jobs.iter().any(|job| job.name == *name);
+        let long = took.is_some_and(|took| took >= LONG_JOB) && !background;
+        if !configured && !long && !state.jobs.contains_key(name) {
+            continue;
+        }
+        let job = state.jobs.entry(name.clone()).or_default();
+        job.started(start);
+        match event {
+            JobEvent::Ended { .. } => job.ended_at = job.ended_at.max(Some(line.at)),
+            JobEvent::Failed { .. } => job.failed_at = job.failed_at.max(Some(line.at)),
+            JobEvent::Started | JobEvent::Skipped => {}
+        }
+        if let Some(took) = took {
+            job.took(if *background {
+                SignedDuration::ZERO
+            } else {
+                took
+            });
+        }
+    }
+}
+
+fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
+    let mut counts: BTreeMap<i64, u32> = BTreeMap::new();
+    for line in &window.lines {
+        let Kind::Error {
+            aborts,
+            context,
+            trace,
+        } = &line.kind
+        else {
+            continue;
+        };
+        if (scheduler.errors.ignore.iter()).any(|text| line.text.contains(text.as_str())) {
+            continue;
+        }
+        *counts.entry(minute_of(line.at)).or_default() += 1;
+        let note = ErrorNote::new(line.at, &line.text, context.as_deref(), trace, *aborts);
+        let notes = &mut state.errors.notes;
+        // The same words again are one note, with the newest time.
+        match notes.iter_mut().find(|known| known.text == note.text) {
+            Some(known) if known.at < note.at => *known = note,
+            Some(_) => {}
+            None => notes.push(note),
+        }
+    }
+    state.errors.notes.sort_by_key(|note| note.at);
+    state.errors.fold(window, &counts);
+}

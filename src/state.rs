@@ -1,0 +1,312 @@
+//! What is remembered of a scheduler between passes: one bounded JSON document.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::condition::{Condition, Severity, Slot};
+use crate::history::{ErrorHistory, Heartbeats, JobHistory};
+use crate::plan::{CureKind, Notification};
+
+/// The version of the document that this program writes. A newer one is refused.
+pub const SCHEMA: u32 = 1;
+
+/// The document's bound. A DynamoDB item may hold 400 KB; this keeps reads and writes cheap
+/// and the memory of a pass predictable.
+pub const MOST_BYTES: usize = 64 * 1024;
+
+/// What is remembered of one scheduler.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// The document's version; see [`SCHEMA`].
+    pub schema: u32,
+    /// The first pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub installed_at: Option<Timestamp>,
+    /// The log was read up to here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked_until: Option<Timestamp>,
+    /// The last pass that counted as a look of its own. Repeated invocations within a minute
+    /// advance no counter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looked_at: Option<Timestamp>,
+    /// The longest of the newest measured log delays, in milliseconds; sets the overlap.
+    pub lags_ms: Vec<i64>,
+    /// The loop's signs of life.
+    pub heartbeats: Heartbeats,
+    /// The errors of the last day.
+    pub errors: ErrorHistory,
+    /// The jobs, by normalised name: those in the configuration, and long ones.
+    pub jobs: BTreeMap<String, JobHistory>,
+    /// Passes in a row that could not see, by sense (`logs`, `ecs`).
+    pub blind: BTreeMap<String, u32>,
+    /// Since when the silence is excused by a deployment or a starting task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excused_since: Option<Timestamp>,
+    /// Incidents, one a slot and subject. Resolved ones stay for two hours, to notice flapping.
+    pub incidents: Vec<Incident>,
+    /// Messages that were decided and not delivered yet, oldest first.
+    pub outbox: Vec<Notification>,
+    /// Restarts, and whether more are allowed.
+    pub restarts: Restarts,
+    /// Fields of a version that this program does not know; kept as they are.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// Something wrong, from the first look to the all-clear.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Stable: scheduler, condition and time of the first look.
+    pub id: String,
+    /// What it is about.
+    pub slot: Slot,
+    /// Which replica, or which of the watchdog's senses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What is wrong, as last found.
+    pub condition: Condition,
+    /// How bad, as last found.
+    pub severity: Severity,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When the trouble began.
+    pub since: Timestamp,
+    /// The first look that found it.
+    pub found_at: Timestamp,
+    /// When it began to fire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fired_at: Option<Timestamp>,
+    /// When the newest message about it was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notified_at: Option<Timestamp>,
+    /// Messages about it so far; numbers the ids.
+    #[serde(default)]
+    pub messages: u32,
+    /// Reminders since the last change; each waits twice as long as the one before.
+    #[serde(default)]
+    pub reminders: u32,
+    /// The faces that were told already, `condition/cause`, so that a flip back is no news.
+    #[serde(default)]
+    pub told: Vec<String>,
+    /// Looks in a row that found nothing.
+    #[serde(default)]
+    pub good_looks: u32,
+    /// Heartbeats since it looked good again.
+    #[serde(default)]
+    pub good_beats: u32,
+    /// When it began to look good, or bad, without a break; for flapping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady_since: Option<Timestamp>,
+    /// It comes and goes: held open until it is quiet.
+    #[serde(default)]
+    pub flapping: bool,
+    /// When this slot fired or was resolved, newest last; at most a handful within two hours.
+    #[serde(default)]
+    pub transitions: Vec<Timestamp>,
+}
+
+/// Where an incident stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Found once, not told.
+    Pending,
+    /// Told.
+    Firing,
+    /// Told, and not found in the newest looks.
+    Recovering,
+    /// Over, and told so.
+    Resolved,
+}
+
+impl Incident {
+    /// Told and not over.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Firing | Phase::Recovering)
+    }
+}
+
+/// Restarts, and whether more are allowed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Restarts {
+    /// The newest ones, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// When restarts were given up, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_out_at: Option<Timestamp>,
+    /// Since when every look was good; ends a lock-out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthy_since: Option<Timestamp>,
+}
+
+/// One restart, from the claim to its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The incident's id.
+    pub incident: String,
+    /// The cure.
+    pub cure: CureKind,
+    /// The task that was stopped, for [`CureKind::StopTask`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// When the claim was written; the restart follows it.
+    pub claimed_at: Timestamp,
+    /// Calls that failed. They use up retries, not the attempt.
+    #[serde(default)]
+    pub failed_calls: u32,
+    /// How it stands.
+    pub outcome: Outcome,
+}
+
+/// How a restart stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Claimed; whether the call was made is not known yet.
+    Claimed,
+    /// The call was made and accepted.
+    Made {
+        /// The new deployment's id, or the started task's; none for a stopped task.
+        started: Option<String>,
+    },
+    /// The call failed; it may be tried again.
+    CallFailed {
+        /// What it answered.
+        error: String,
+    },
+    /// A new task's heartbeat proves it.
+    Proven {
+        /// The heartbeat.
+        at: Timestamp,
+    },
+    /// No new task's heartbeat came in time, or the call kept failing.
+    Failed {
+        /// When it was given up.
+        at: Timestamp,
+    },
+}
+
+impl Attempt {
+    /// Whether it was really made, as far as is known; only these count against the caps.
+    pub fn counts(&self) -> bool {
+        matches!(
+            self.outcome,
+            Outcome::Claimed
+                | Outcome::Made { .. }
+                | Outcome::Proven { .. }
+                | Outcome::Failed { .. }
+        )
+    }
+
+    /// Whether its end is still awaited.
+    pub fn is_open(&self) -> bool {
+        matches!(self.outcome, Outcome::Claimed | Outcome::Made { .. })
+    }
+}
+
+/// A document that cannot be used. It is reported and never overwritten; a person must look.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Written by a newer version of this program.
+    #[error(
+        "the state has schema {found}, this program knows {SCHEMA}: deploy the newer version again, \
+         or delete the item to start afresh"
+    )]
+    Newer {
+        /// The document's schema.
+        found: u32,
+    },
+    /// Not a state document at all.
+    #[error("the state cannot be read ({why}): restore the item, or delete it to start afresh")]
+    Broken {
+        /// What the parser said.
+        why: String,
+    },
+}
+
+impl State {
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// It is newer than this program, or no state document.
+    pub fn from_json(text: &str) -> Result<Self, Unreadable> {
+        let broken = |error: serde_json::Error| Unreadable::Broken {
+            why: error.to_string(),
+        };
+        let value: Value = serde_json::from_str(text).map_err(broken)?;
+        // The schema is looked at first: a newer document may not parse otherwise.
+        let found = value.get("schema").and_then(Value::as_u64);
+        match found.and_then(|schema| u32::try_from(schema).ok()) {
+            Some(schema) if schema > SCHEMA => Err(Unreadable::Newer { found: schema }),
+            Some(_) => serde_json::from_value(value).map_err(broken),
+            None => Err(Unreadable::Broken {
+                why: "it has no schema".to_owned(),
+            }),
+        }
+    }
+
+    /// Writes the document, at most [`MOST_BYTES`] long. What is dearest to the watchdog's
+    /// promises goes last: old jobs first, then streams, then the tail of long texts.
+    pub fn to_json(&self) -> String {
+        let mut state = self.clone();
+        state.schema = SCHEMA;
+        loop {
+            let text = serde_json::to_string(&state).unwrap_or_default();
+            if text.len() <= MOST_BYTES || !state.drop_least() {
+                return text;
+            }
+        }
+    }
+
+    /// Drops a little of what is missed least. False when nothing is left to drop.
+    fn drop_least(&mut self) -> bool {
+        let oldest = (self.jobs.iter())
+            .min_by_key(|(_, job)| job.last_seen())
+            .map(|(name, _)| name.clone());
+        if let Some(name) = oldest {
+            self.jobs.remove(&name);
+            return true;
+        }
+        if self.heartbeats.drop_oldest_stream() || self.errors.drop_oldest() {
+            return true;
+        }
+        let resolved = (self.incidents.iter()).position(|i| i.phase == Phase::Resolved);
+        if let Some(index) = resolved {
+            self.incidents.remove(index);
+            return true;
+        }
+        // A message is never dropped, only shortened.
+        let mut shortened = false;
+        for notification in &mut self.outbox {
+            for cause in &mut notification.causes {
+                shortened |= cause.evidence.len() > 1;
+                cause.evidence.truncate(1);
+            }
+        }
+        shortened || !std::mem::take(&mut self.unknown).is_empty()
+    }
+
+    /// The open or pending incident of a slot and subject.
+    pub fn incident(&self, slot: Slot, subject: Option<&str>) -> Option<&Incident> {
+        (self.incidents.iter()).find(|i| {
+            i.slot == slot && i.subject.as_deref() == subject && i.phase != Phase::Resolved
+        })
+    }
+
+    /// Whether an incident fires that restarts are made for; counts towards a storm.
+    pub fn is_down(&self) -> bool {
+        (self.incidents.iter()).any(|i| i.slot == Slot::Loop && i.phase == Phase::Firing)
+    }
+
+    /// How far windows of the log overlap: two minutes, or twice the measured delay, at most ten.
+    pub fn overlap(&self) -> SignedDuration {
+        let lag = self.lags_ms.iter().max().copied().unwrap_or(0);
+        SignedDuration::from_millis(lag.saturating_mul(2))
+            .clamp(SignedDuration::from_mins(2), SignedDuration::from_mins(10))
+    }
+}

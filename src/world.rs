@@ -1,0 +1,83 @@
+//! What a pass needs from outside: a clock, logs, ECS, a store and a way to tell people.
+//!
+//! Two real worlds implement it: AWS ([`crate::aws`]) and files ([`crate::local`], also with a
+//! simulated clock). The pass does not know which one it is in.
+
+use jiff::Timestamp;
+
+use crate::config::{Ecs, Scheduler};
+use crate::message::Message;
+use crate::plan::Remediation;
+use crate::snapshot::{CallError, LogWindow, Observed, Probe, ServiceFacts};
+use crate::state::{State, Unreadable};
+
+/// The version of a stored state, for the conditional write; 0 before the first write.
+pub type Version = u64;
+
+/// Everything outside.
+#[expect(
+    async_fn_in_trait,
+    reason = "passes are awaited in place, never spawned on threads"
+)]
+pub trait World {
+    /// The time.
+    fn now(&self) -> Timestamp;
+
+    /// When the pass must have ended, if anything ends it.
+    fn deadline(&self) -> Option<Timestamp>;
+
+    /// Reads a scheduler's state; a new one if there is none.
+    async fn load(&self, scheduler: &str) -> Result<(State, Version), StoreError>;
+
+    /// Writes a scheduler's state if it is still at `version`, and returns the new version.
+    async fn save(
+        &self,
+        scheduler: &str,
+        state: &State,
+        version: Version,
+    ) -> Result<Version, StoreError>;
+
+    /// The scheduler's lines of a span, read.
+    async fn log(
+        &self,
+        scheduler: &Scheduler,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Observed<LogWindow>;
+
+    /// The newest lines of any kind in a span.
+    async fn probe(
+        &self,
+        scheduler: &Scheduler,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Observed<Probe>;
+
+    /// What ECS says of the service or the tasks.
+    async fn service(&self, ecs: &Ecs) -> Observed<ServiceFacts>;
+
+    /// Delivers a message.
+    async fn publish(&self, message: &Message) -> Result<(), CallError>;
+
+    /// Makes a restart. Returns what it started: a deployment's id, or a task's; none for a
+    /// stopped task.
+    async fn restart(
+        &self,
+        scheduler: &Scheduler,
+        remediation: &Remediation,
+    ) -> Result<Option<String>, CallError>;
+}
+
+/// Why a state could not be read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another pass wrote it first, and does what is to be done.
+    #[error("another pass wrote the state first")]
+    Conflict,
+    /// The document is there, but cannot be used.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The store did not answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
