@@ -85,6 +85,8 @@ pub struct Scheduler {
     pub jobs: Vec<Job>,
     /// What may be done to bring it back.
     pub remediation: Remediation,
+    /// Time to the first reminder; `[alerts] remind_after`.
+    pub remind_after: SignedDuration,
 }
 
 /// When silence counts.

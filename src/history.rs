@@ -15,6 +15,9 @@ use crate::state::State;
 /// Heartbeats closer together than this are one: a run prints several lines.
 const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);
 
+/// A pause between heartbeats that is worth remembering the end of.
+const PAUSE: SignedDuration = SignedDuration::from_mins(3);
+
 /// A run that aborts says so within this time after its last job's line.
 const ABORT_FOLLOWS: SignedDuration = SignedDuration::from_secs(20);
 
@@ -53,6 +56,9 @@ pub struct Heartbeats {
     /// The newest heartbeat of any stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
+    /// The heartbeat that ended the newest pause of more than three minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Timestamp>,
     /// The newest sign that a whole run came to its end without aborting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_clean: Option<Timestamp>,
@@ -81,6 +87,9 @@ impl Heartbeats {
     /// Folds in a stream's heartbeats, oldest first. `count_gaps` is off while an incident
     /// makes the gaps unusual.
     fn fold(&mut self, stream: &str, at: Timestamp, count_gaps: bool) {
+        if (self.last).is_some_and(|last| at.duration_since(last) > PAUSE) {
+            self.resumed_at = Some(at);
+        }
         self.last = self.last.max(Some(at));
         let Some(known) = self.streams.get_mut(stream) else {
             self.streams
@@ -231,14 +240,25 @@ impl ErrorHistory {
         (self.minutes.range(first + 1..=last)).fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// The most errors in any such window that ends in `(after, until]`.
-    pub fn most_within(&self, window: SignedDuration, after: Timestamp, until: Timestamp) -> u32 {
+    /// The most errors in any such window that ends in `[after, until]`, and that window's
+    /// beginning.
+    pub fn most_within(
+        &self,
+        window: SignedDuration,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> (u32, Timestamp) {
         let first = minute_of(after).max(minute_of(until) - RECENT_MINUTES);
         (first..=minute_of(until))
             .filter_map(|minute| Timestamp::from_second(minute * MINUTE_SECONDS).ok())
-            .map(|at| self.within(window, at))
-            .max()
-            .unwrap_or(0)
+            .map(|at| {
+                (
+                    self.within(window, at),
+                    at + SignedDuration::from_mins(1) - window,
+                )
+            })
+            .max_by_key(|(count, _)| *count)
+            .unwrap_or((0, until))
     }
 
     /// The usual number of errors in such a window: the median over the last 24 hours, none
@@ -348,8 +368,10 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     aborts.retain(|at| clean.is_none_or(|clean| *at > clean));
     aborts.sort_unstable();
     aborts.dedup();
-    let surplus = aborts.len().saturating_sub(MOST_NOTES);
-    aborts.drain(..surplus);
+    // The first one stays: it tells since when.
+    if let Some(surplus) = aborts.len().checked_sub(MOST_NOTES) {
+        aborts.drain(1..=surplus);
+    }
 
     fold_errors(state, scheduler, window);
     state.heartbeats.age(now);

@@ -191,9 +191,9 @@ impl<'de> Reader<'de> {
 impl<'de> Deserialize<'de> for Config {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
-        let alerts = reader.get("alerts").unwrap_or_default();
+        let alerts: Alerts = reader.get("alerts").unwrap_or_default();
         let limits = reader.get("limits").unwrap_or_default();
-        let schedulers: Vec<Scheduler> = match reader.table.take("scheduler") {
+        let mut schedulers: Vec<Scheduler> = match reader.table.take("scheduler") {
             None => {
                 let span = Span::new(0, 0);
                 reader.mistake(span, "there is no [[scheduler]]: nothing to watch");
@@ -211,6 +211,9 @@ impl<'de> Deserialize<'de> for Config {
                 })
             }
         };
+        for scheduler in &mut schedulers {
+            scheduler.remind_after = alerts.remind_after;
+        }
         for (index, scheduler) in schedulers.iter().enumerate() {
             if schedulers[..index]
                 .iter()
@@ -353,6 +356,7 @@ impl<'de> Deserialize<'de> for Scheduler {
                 errors,
                 jobs,
                 remediation,
+                remind_after: Alerts::default().remind_after,
             })
         })();
         reader.finish(built)
