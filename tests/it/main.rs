@@ -1,1 +1,4 @@
+//! All integration tests in one binary: one build, one start.
 
+mod decide;
+mod stage;
