@@ -1,1 +1,3 @@
 //! A watchdog for application schedulers.
+
+pub mod line;
