@@ -1,4 +1,3 @@
-//! All integration tests in one binary: one build, one start.
+//! All integration tests, in one binary.
 
-mod decide;
-mod stage;
+mod line;
