@@ -1,3 +1,18 @@
 //! A watchdog for application schedulers.
 
+pub mod cause;
+pub mod condition;
+pub mod config;
+pub mod cron;
+pub mod decide;
+pub mod history;
+pub mod incident;
+pub mod judge;
 pub mod line;
+pub mod message;
+pub mod pass;
+pub mod plan;
+pub mod remedy;
+pub mod snapshot;
+pub mod state;
+pub mod world;

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{Config, Mistake, Mistakes, read};
+use super::{Config, Mistakes, read};
 
 /// The environment variables that the program knows, read once at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +87,7 @@ enum Shape {
 
 impl Environment {
     /// Reads the process's environment. An empty variable counts as unset.
+    #[expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
     pub fn of_process() -> Self {
         Self::of(std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -216,13 +217,4 @@ pub fn origin(
         return Origin::File(packed);
     }
     Origin::Variables
-}
-
-impl From<std::io::Error> for Mistakes {
-    fn from(error: std::io::Error) -> Self {
-        Self(vec![Mistake {
-            place: "configuration".to_owned(),
-            message: error.to_string(),
-        }])
-    }
 }

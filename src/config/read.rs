@@ -580,8 +580,13 @@ impl<'de> Deserialize<'de> for Pattern {
         let mut reader = Reader::new(value)?;
         let kind = reader.required_text::<PatternKind>("kind");
         let pattern = reader.required_text::<NonEmpty>("pattern");
-        let built =
-            (kind.zip(pattern)).map(|(kind, pattern)| Self(PatternSpec::new(kind, pattern.0)));
+        let aborts = reader.get("aborts").unwrap_or(false);
+        let built = kind.zip(pattern).map(|(kind, pattern)| {
+            Self(PatternSpec {
+                aborts,
+                ..PatternSpec::new(kind, pattern.0)
+            })
+        });
         reader.finish(built)
     }
 }
@@ -740,7 +745,18 @@ impl FromText for ReplicaCure {
 
 impl FromText for PatternKind {
     fn from_text(text: &str) -> Result<Self, String> {
-        word("kind", text, PatternKind::WORDS)
+        let words = [
+            ("heartbeat", Self::Banner),
+            ("idle", Self::Idle),
+            ("started", Self::Started),
+            ("ended", Self::Ended),
+            ("failed", Self::Failed),
+            ("skipped", Self::Skipped),
+            ("boot", Self::Boot),
+            ("error", Self::Error),
+            ("other", Self::Other),
+        ];
+        word("kind", text, &words)
     }
 }
 

@@ -1,3 +1,12 @@
-//! All integration tests, in one binary.
+//! All integration tests in one binary: one build, one start.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "helpers of tests fail as tests do"
+)]
 
+mod decide;
 mod line;
+mod stage;
