@@ -28,6 +28,7 @@ const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
 const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const HOUR_SECONDS: i64 = 3600;
 const MINUTE_SECONDS: i64 = 60;
 
@@ -77,6 +78,8 @@ pub struct Heartbeats {
 /// One stream's signs of life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamBeats {
+    /// The first heartbeat.
+    pub first: Timestamp,
     /// The newest heartbeat.
     pub last: Timestamp,
     /// The first line of the newest beat; gaps are measured between these.
@@ -92,10 +95,17 @@ impl Heartbeats {
         }
         self.last = self.last.max(Some(at));
         let Some(known) = self.streams.get_mut(stream) else {
-            self.streams
-                .insert(stream.to_owned(), StreamBeats { last: at, beat: at });
+            self.streams.insert(
+                stream.to_owned(),
+                StreamBeats {
+                    first: at,
+                    last: at,
+                    beat: at,
+                },
+            );
             return;
         };
+        known.first = known.first.min(at);
         if at <= known.last {
             return;
         }
@@ -132,10 +142,18 @@ impl Heartbeats {
 
     /// The newest heartbeat of a task's stream (`prefix/container/task-id`).
     pub fn of_task(&self, task: &str) -> Option<Timestamp> {
+        self.streams_of(task).map(|beats| beats.last).max()
+    }
+
+    /// The first heartbeat of a task's stream.
+    pub fn first_of_task(&self, task: &str) -> Option<Timestamp> {
+        self.streams_of(task).map(|beats| beats.first).min()
+    }
+
+    fn streams_of(&self, task: &str) -> impl Iterator<Item = &StreamBeats> {
         (self.streams.iter())
-            .filter(|(stream, _)| task_of(stream) == task)
-            .map(|(_, beats)| beats.last)
-            .max()
+            .filter(move |(stream, _)| task_of(stream) == task)
+            .map(|(_, beats)| beats)
     }
 
     /// The 95th percentile of the gaps of the last day; none until ten are known.
@@ -336,10 +354,11 @@ impl JobHistory {
         let Some(last) = self.starts.last() else {
             return false;
         };
-        let mut periods = vec![DAY];
-        if let [.., before, last] = self.starts.as_slice() {
-            periods.push(last.duration_since(*before));
-        }
+        // One start alone may be of an hourly job.
+        let periods = match self.starts.as_slice() {
+            [.., before, last] => [DAY, last.duration_since(*before)],
+            _ => [DAY, HOUR],
+        };
         periods.into_iter().any(|period| {
             let (period, ahead) = (period.as_secs(), until.duration_since(*last).as_secs());
             if period <= 0 || ahead <= 0 {

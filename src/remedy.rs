@@ -47,26 +47,16 @@ pub fn follow_up(
     let mut outcomes = Vec::new();
     let rules = &scheduler.remediation;
     for index in 0..state.restarts.attempts.len() {
-        let attempt = &mut state.restarts.attempts[index];
-        let incident = attempt.incident.clone();
-        if is_given_up(attempt) && !attempt.told {
-            attempt.told = true;
-            outcomes.push(Outcomes {
-                incident,
-                occasion: Occasion::RemediationFailed,
-            });
-            continue;
-        }
-        if !attempt.is_open() {
-            continue;
-        }
         let attempt = &state.restarts.attempts[index];
+        let incident = attempt.incident.clone();
         let waited = now.duration_since(attempt.claimed_at);
         let mut next = attempt.outcome.clone();
+        let mut failed_calls = attempt.failed_calls;
         if let (Outcome::Claimed, Some(facts)) = (&next, service)
             && waited >= CLAIM_SETTLES
         {
             next = trace(attempt, facts);
+            failed_calls += u32::from(matches!(next, Outcome::CallFailed { .. }));
         }
         if let (Outcome::Made { started }, Some(facts)) = (&next, service)
             && let Some(at) = proof(attempt, started.as_deref(), state, facts)
@@ -76,22 +66,24 @@ pub fn follow_up(
         if matches!(next, Outcome::Claimed | Outcome::Made { .. }) && waited >= rules.prove_within {
             next = Outcome::Failed { at: now };
         }
-        let told = match &next {
+        let attempt = &mut state.restarts.attempts[index];
+        (attempt.outcome, attempt.failed_calls) = (next, failed_calls);
+        let told = match &attempt.outcome {
             Outcome::Proven { .. } => Some(Occasion::Remediated),
             Outcome::Failed { .. } => Some(Occasion::RemediationFailed),
+            Outcome::CallFailed { .. } if is_given_up(attempt) => Some(Occasion::RemediationFailed),
             _ => None,
         };
-        let attempt = &mut state.restarts.attempts[index];
-        if matches!(next, Outcome::CallFailed { .. }) {
-            attempt.failed_calls += 1;
+        if attempt.told || told.is_none() {
+            continue;
         }
-        attempt.outcome = next;
+        attempt.told = true;
+        let gave_up = matches!(attempt.outcome, Outcome::Failed { .. });
         let open = (state.incidents.iter()).any(|i| i.id == incident && i.is_open());
         let Some(mut occasion) = told.filter(|_| open) else {
             continue;
         };
-        if occasion == Occasion::RemediationFailed && is_exhausted(state, scheduler, &incident, now)
-        {
+        if gave_up && is_exhausted(state, scheduler, &incident, now) {
             state.restarts.locked_out_at = Some(now);
             occasion = Occasion::LockedOut;
         }
@@ -144,7 +136,7 @@ fn proof(
             CureKind::StopTask => task.started_at.is_some_and(|at| at >= after),
             CureKind::RunTask => Some(task.id.as_str()) == started,
         })
-        .filter_map(|task| state.heartbeats.of_task(&task.id))
+        .filter_map(|task| state.heartbeats.first_of_task(&task.id))
         .filter(|beat| *beat > attempt.claimed_at)
         .min()
 }

@@ -183,7 +183,7 @@ pub struct Attempt {
     pub failed_calls: u32,
     /// How it stands.
     pub outcome: Outcome,
-    /// People were told that its calls failed.
+    /// People were told how it ended.
     #[serde(default)]
     pub told: bool,
 }

@@ -87,7 +87,10 @@ enum Shape {
 
 impl Environment {
     /// Reads the process's environment. An empty variable counts as unset.
-    #[expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the only reader of the environment"
+    )]
     pub fn of_process() -> Self {
         Self::of(std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))

@@ -50,7 +50,10 @@ fn a_corroborated_silence_fires_at_once() {
     let plan = stage.wait(5).pass();
     assert_eq!(plan.verdict, Verdict::Firing);
     assert_eq!(only_condition(&plan), Condition::SchedulerSilent);
-    assert_eq!(occasions(&[plan]), [(Condition::SchedulerSilent, Occasion::Opened)]);
+    assert_eq!(
+        occasions(&[plan]),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
 }
 
 #[test]
@@ -67,10 +70,16 @@ fn a_silence_without_corroboration_waits_for_a_second_look() {
     let mut stage = falls_silent("");
     stage.service = Observed::Unknown(unknown(Obstacle::Throttled));
     let first = stage.wait(5).pass();
-    assert_eq!((first.verdict, &first.reason), (Verdict::Pending, &Reason::SecondLookNeeded));
+    assert_eq!(
+        (first.verdict, &first.reason),
+        (Verdict::Pending, &Reason::SecondLookNeeded)
+    );
     assert!(first.is_empty());
     let second = stage.wait(5).pass();
-    assert_eq!(occasions(&[second]), [(Condition::SchedulerSilent, Occasion::Opened)]);
+    assert_eq!(
+        occasions(&[second]),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
 }
 
 #[test]
@@ -86,7 +95,10 @@ fn a_repeated_invocation_is_no_second_look() {
 fn a_silent_service_without_tasks_is_down() {
     let mut stage = falls_silent("");
     stage.ecs(|facts| facts.tasks.clear());
-    assert_eq!(only_condition(&stage.wait(5).pass()), Condition::ServiceDown);
+    assert_eq!(
+        only_condition(&stage.wait(5).pass()),
+        Condition::ServiceDown
+    );
 }
 
 #[test]
@@ -94,7 +106,10 @@ fn a_service_that_is_scaled_to_zero_is_suspended() {
     let mut stage = falls_silent("");
     stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
     let plan = stage.wait(5).pass();
-    assert_eq!((plan.verdict, &plan.reason), (Verdict::Suspended, &Reason::DesiredCountZero));
+    assert_eq!(
+        (plan.verdict, &plan.reason),
+        (Verdict::Suspended, &Reason::DesiredCountZero)
+    );
     assert!(plan.is_empty());
 }
 
@@ -112,12 +127,27 @@ fn scaling_to_zero_ends_an_incident() {
 fn a_deployment_excuses_a_silence_until_it_is_stuck() {
     let mut stage = falls_silent("");
     let now = stage.now;
-    stage.ecs(|facts| facts.deployments.insert(0, deployment("ecs-svc/2", "IN_PROGRESS", now)));
+    stage.ecs(|facts| {
+        facts
+            .deployments
+            .insert(0, deployment("ecs-svc/2", "IN_PROGRESS", now))
+    });
     let excused = stage.passes(5);
-    assert!(excused.iter().all(|plan| plan.verdict == Verdict::Suspended && plan.is_empty()));
+    assert!(
+        excused
+            .iter()
+            .all(|plan| plan.verdict == Verdict::Suspended && plan.is_empty())
+    );
     let plans = stage.passes(2);
-    assert_eq!(occasions(&plans), [(Condition::SchedulerSilent, Occasion::Opened)]);
-    assert!(plans[0].conditions.contains(&Condition::DeploymentStuck), "{}", plans[0]);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+    assert!(
+        plans[0].conditions.contains(&Condition::DeploymentStuck),
+        "{}",
+        plans[0]
+    );
 }
 
 #[test]
@@ -126,21 +156,26 @@ fn a_task_that_has_just_started_excuses_a_silence() {
     let now = stage.now;
     stage.ecs(|facts| facts.tasks[0].started_at = Some(now + minutes(4)));
     let plan = stage.wait(5).pass();
-    assert_eq!(plan.reason, Reason::TaskStarting { task: TASK.to_owned() });
+    assert_eq!(
+        plan.reason,
+        Reason::TaskStarting {
+            task: TASK.to_owned()
+        }
+    );
     assert_eq!(stage.wait(5).pass().verdict, Verdict::Firing);
 }
 
 #[test]
 fn tasks_that_start_over_and_over_excuse_nothing_for_ever() {
-    let mut stage = falls_silent("");
-    let mut opened = 0;
+    let mut stage = falls_silent("after = \"24h\"");
+    let mut told = Vec::new();
     for _ in 0..12 {
         stage.wait(5);
         let young = stage.now - minutes(1);
         stage.ecs(|facts| facts.tasks[0].started_at = Some(young));
-        opened += stage.pass().notifications.len();
+        told.extend(occasions(&[stage.pass()]));
     }
-    assert_eq!(opened, 1);
+    assert_eq!(told, [(Condition::SchedulerSilent, Occasion::Opened)]);
 }
 
 #[test]
@@ -155,9 +190,15 @@ fn a_scheduler_that_was_never_heard_is_reported_after_half_an_hour() {
     let mut stage = Stage::new("");
     stage.other_lines();
     let first = stage.pass();
-    assert_eq!((first.verdict, &first.reason), (Verdict::Healthy, &Reason::NotSeenYet));
+    assert_eq!(
+        (first.verdict, &first.reason),
+        (Verdict::Healthy, &Reason::NotSeenYet)
+    );
     let plans = stage.passes(6);
-    assert_eq!(occasions(&plans), [(Condition::NeverSeen, Occasion::Opened)]);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::NeverSeen, Occasion::Opened)]
+    );
     assert!(plans[5].conditions.contains(&Condition::NeverSeen));
 }
 
@@ -168,18 +209,31 @@ fn runs_that_all_abort_are_a_failing_scheduler_not_a_silent_one() {
         stage.abort(minutes(minute), "Connection refused");
     }
     let plans = stage.passes(3);
-    assert_eq!(occasions(&plans), [(Condition::SchedulerFailing, Occasion::Opened)]);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerFailing, Occasion::Opened)]
+    );
 }
 
 #[test]
 fn jobs_that_end_before_the_abort_do_not_hide_it() {
     let mut stage = falls_silent("");
     for minute in 0..20 {
-        stage.job_ended("redis:monitor", minutes(minute), SignedDuration::from_millis(120));
-        stage.abort(minutes(minute) + SignedDuration::from_secs(1), "Connection refused");
+        stage.job_ended(
+            "redis:monitor",
+            minutes(minute),
+            SignedDuration::from_millis(120),
+        );
+        stage.abort(
+            minutes(minute) + SignedDuration::from_secs(1),
+            "Connection refused",
+        );
     }
     let plans = stage.passes(3);
-    assert_eq!(occasions(&plans), [(Condition::SchedulerFailing, Occasion::Opened)]);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerFailing, Occasion::Opened)]
+    );
 }
 
 #[test]
@@ -200,8 +254,15 @@ fn one_silent_task_among_several_is_a_silent_replica() {
     stage.beats(TASK, 60);
     stage.beats(SECOND_TASK, 30);
     let plans = stage.passes(8);
-    assert_eq!(occasions(&plans), [(Condition::ReplicaSilent, Occasion::Opened)]);
-    let told = plans.iter().flat_map(|plan| &plan.notifications).next().unwrap();
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::ReplicaSilent, Occasion::Opened)]
+    );
+    let told = plans
+        .iter()
+        .flat_map(|plan| &plan.notifications)
+        .next()
+        .unwrap();
     assert_eq!(told.subject.as_deref(), Some(SECOND_TASK));
 }
 
@@ -225,7 +286,11 @@ fn more_errors_than_the_threshold_are_a_spike() {
             stage.error(SignedDuration::from_secs(100 + n * 20), "SQLSTATE[42S02]");
         }
         let plan = stage.wait(5).pass();
-        assert_eq!(plan.conditions.contains(&Condition::ErrorSpike), spike, "{errors}: {plan}");
+        assert_eq!(
+            plan.conditions.contains(&Condition::ErrorSpike),
+            spike,
+            "{errors}: {plan}"
+        );
     }
 }
 
@@ -234,9 +299,15 @@ fn a_spike_that_straddles_two_passes_is_seen() {
     let mut stage = falls_silent("");
     stage.beats(TASK, 30);
     for n in 0..8 {
-        stage.error(minutes(3) + SignedDuration::from_secs(n * 30), "SQLSTATE[42S02]");
+        stage.error(
+            minutes(3) + SignedDuration::from_secs(n * 30),
+            "SQLSTATE[42S02]",
+        );
     }
-    assert_eq!(occasions(&stage.passes(2)), [(Condition::ErrorSpike, Occasion::Opened)]);
+    assert_eq!(
+        occasions(&stage.passes(2)),
+        [(Condition::ErrorSpike, Occasion::Opened)]
+    );
 }
 
 #[test]
@@ -247,13 +318,22 @@ fn as_many_errors_as_usual_are_no_spike() {
         stage.error(SignedDuration::from_secs(n * 30), "the usual noise");
     }
     let plans = stage.passes(7 * 12);
-    let early: Vec<_> = plans[..12].iter().filter(|p| !p.notifications.is_empty()).collect();
+    let early: Vec<_> = plans[..12]
+        .iter()
+        .filter(|p| !p.notifications.is_empty())
+        .collect();
     assert_eq!(early.len(), 1, "a spike until the usual number is known");
     assert_eq!(plans[83].conditions, []);
     for n in 0..60 {
         stage.error(SignedDuration::from_secs(n * 4), "a storm");
     }
-    assert!(stage.wait(5).pass().conditions.contains(&Condition::ErrorSpike));
+    assert!(
+        stage
+            .wait(5)
+            .pass()
+            .conditions
+            .contains(&Condition::ErrorSpike)
+    );
 }
 
 #[test]
@@ -273,7 +353,10 @@ fn a_silent_scheduler_explains_its_errors() {
         stage.error(SignedDuration::from_secs(n), "boom");
     }
     let plan = stage.wait(5).pass();
-    assert_eq!(occasions(&[plan]), [(Condition::SchedulerSilent, Occasion::Opened)]);
+    assert_eq!(
+        occasions(&[plan]),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
 }
 
 #[test]
@@ -282,12 +365,18 @@ fn three_blind_passes_are_reported_and_never_lead_to_a_restart() {
     stage.log_error = Some(unknown(Obstacle::Denied));
     let plans = stage.passes(4);
     assert!(plans.iter().all(|plan| plan.verdict == Verdict::Unknown));
-    assert_eq!(occasions(&plans), [(Condition::WatchdogBlind, Occasion::Opened)]);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::WatchdogBlind, Occasion::Opened)]
+    );
     assert!(plans[2].notifications.len() == 1, "with the third pass");
     assert!(plans.iter().all(|plan| plan.remediation.is_none()));
     stage.log_error = None;
     stage.beats(TASK, 30);
-    assert_eq!(occasions(&stage.passes(3)), [(Condition::WatchdogBlind, Occasion::Resolved)]);
+    assert_eq!(
+        occasions(&stage.passes(3)),
+        [(Condition::WatchdogBlind, Occasion::Resolved)]
+    );
 }
 
 // Long foreground runs
@@ -301,7 +390,12 @@ fn a_job_that_has_taken_long_before_excuses_a_silence() {
         let start = minutes(60 * hour);
         stage.job_ended("reports:generate", start + minutes(20), minutes(20));
         for minute in 21..60 {
-            stage.push(TASK, start + minutes(minute), Kind::Heartbeat(Pulse::Idle), "idle");
+            stage.push(
+                TASK,
+                start + minutes(minute),
+                Kind::Heartbeat(Pulse::Idle),
+                "idle",
+            );
         }
     }
     let plans = stage.passes(4 * 12 - 1);
@@ -319,13 +413,22 @@ fn a_configured_runtime_excuses_a_silence_and_keeps_a_restart_from_killing_the_j
     "#;
     let mut stage = falls_silent(job);
     let excused = stage.passes(4);
-    assert!(excused.iter().all(|plan| plan.verdict == Verdict::Healthy), "{}", excused[3]);
+    assert!(
+        excused.iter().all(|plan| plan.verdict == Verdict::Healthy),
+        "{}",
+        excused[3]
+    );
     assert_eq!(
         excused[0].reason,
-        Reason::JobMayBeRunning { jobs: vec!["reports:generate".to_owned()] }
+        Reason::JobMayBeRunning {
+            jobs: vec!["reports:generate".to_owned()]
+        }
     );
     let plans = stage.passes(3);
-    assert_eq!(occasions(&plans), [(Condition::SchedulerSilent, Occasion::Opened)]);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
     let withheld = plans[2].remediation.as_ref().unwrap();
     assert!(withheld.blocked_by.contains(&Gate::JobMayBeRunning));
 }
@@ -351,10 +454,14 @@ fn each_gate_closes_by_itself() {
     let ecs = |change: fn(&mut ServiceFacts)| move |stage: &mut Stage| stage.ecs(change);
     assert_eq!(gates_after("after = \"20m\"", |_| ()), [Gate::TooEarly]);
     assert_eq!(
-        gates_after("", |s| s.service = Observed::Unknown(unknown(Obstacle::Denied))),
+        gates_after("", |s| s.service =
+            Observed::Unknown(unknown(Obstacle::Denied))),
         [Gate::EcsUnknown]
     );
-    assert_eq!(gates_after("", ecs(|f| f.status = "DRAINING".into())), [Gate::ServiceNotActive]);
+    assert_eq!(
+        gates_after("", ecs(|f| f.status = "DRAINING".into())),
+        [Gate::ServiceNotActive]
+    );
     assert_eq!(
         gates_after("", ecs(|f| f.controller = "CODE_DEPLOY".into())),
         [Gate::DeploymentController]
@@ -371,7 +478,10 @@ fn each_gate_closes_by_itself() {
         [Gate::Cooldown]
     );
     assert_eq!(
-        gates_after("", ecs(|f| f.tasks[0].containers[0].image = "app:latest".into())),
+        gates_after(
+            "",
+            ecs(|f| f.tasks[0].containers[0].image = "app:latest".into())
+        ),
         [Gate::MutableImageTag]
     );
     assert_eq!(
@@ -381,10 +491,19 @@ fn each_gate_closes_by_itself() {
         []
     );
     assert_eq!(
-        gates_after("", |s| s.fleet = Fleet { watched: 4, firing: 3 }),
+        gates_after("", |s| s.fleet = Fleet {
+            watched: 4,
+            firing: 3
+        }),
         [Gate::Storm]
     );
-    assert_eq!(gates_after("", |s| s.fleet = Fleet { watched: 4, firing: 2 }), []);
+    assert_eq!(
+        gates_after("", |s| s.fleet = Fleet {
+            watched: 4,
+            firing: 2
+        }),
+        []
+    );
     assert_eq!(
         gates_after("", |s| s.state.restarts.locked_out_at = Some(s.now)),
         [Gate::LockedOut]
@@ -408,7 +527,12 @@ fn a_silence_whose_log_cannot_be_read_leads_to_no_restart() {
     stage.log_error = Some(unknown(Obstacle::Throttled));
     let plan = stage.wait(5).pass();
     assert_eq!(plan.verdict, Verdict::Unknown);
-    assert!(plan.remediation.unwrap().blocked_by.contains(&Gate::LogUnknown));
+    assert!(
+        plan.remediation
+            .unwrap()
+            .blocked_by
+            .contains(&Gate::LogUnknown)
+    );
 }
 
 #[test]
@@ -459,11 +583,22 @@ fn a_restart_is_made_once_and_proven_by_the_new_tasks_heartbeat() {
     );
     let resolved = &plans.iter().flat_map(|p| &p.notifications).last().unwrap();
     assert!(
-        matches!(resolved.handling, Handling::Cured { cure: CureKind::ForceNewDeployment, seconds: 120, .. }),
+        matches!(
+            resolved.handling,
+            Handling::Cured {
+                cure: CureKind::ForceNewDeployment,
+                seconds: 120,
+                ..
+            }
+        ),
         "{:?}",
         resolved.handling
     );
-    assert!(plans.iter().all(|p| !p.remediation.as_ref().is_some_and(|r| r.allowed())));
+    assert!(
+        plans
+            .iter()
+            .all(|p| !p.remediation.as_ref().is_some_and(|r| r.allowed()))
+    );
 }
 
 #[test]
@@ -494,14 +629,23 @@ fn two_restarts_without_proof_end_in_a_lock_out() {
     }
     assert_eq!(made, 2);
     let told: Vec<Occasion> = told.into_iter().map(|(_, occasion)| occasion).collect();
-    assert_eq!(told.iter().filter(|o| **o == Occasion::RemediationFailed).count(), 1);
-    assert_eq!(told.iter().filter(|o| **o == Occasion::LockedOut).count(), 1);
+    assert_eq!(
+        told.iter()
+            .filter(|o| **o == Occasion::RemediationFailed)
+            .count(),
+        1
+    );
+    assert_eq!(
+        told.iter().filter(|o| **o == Occasion::LockedOut).count(),
+        1
+    );
 }
 
 #[test]
 fn a_lock_out_ends_after_six_healthy_hours() {
     let mut stage = falls_silent("");
     stage.state.restarts.locked_out_at = Some(stage.now);
+    stage.state.restarts.healthy_since = None;
     stage.beats(TASK, 7 * 60);
     stage.passes(6 * 12 - 2);
     assert!(stage.state.restarts.locked_out_at.is_some());
@@ -532,7 +676,14 @@ fn a_denied_call_is_told_once_and_not_tried_again() {
         occasions(&plans),
         [(Condition::SchedulerSilent, Occasion::RemediationFailed)]
     );
-    assert!(plans[2].remediation.as_ref().unwrap().blocked_by.contains(&Gate::CallsFailed));
+    assert!(
+        plans[2]
+            .remediation
+            .as_ref()
+            .unwrap()
+            .blocked_by
+            .contains(&Gate::CallsFailed)
+    );
 }
 
 #[test]
@@ -543,7 +694,10 @@ fn a_claim_whose_pass_died_is_traced_in_ecs() {
     stage.wait(5).pass();
     deployed(&mut stage, "new");
     let plan = stage.wait(5).pass();
-    assert!(!plan.remediation.as_ref().is_some_and(|r| r.allowed()), "{plan}");
+    assert!(
+        !plan.remediation.as_ref().is_some_and(|r| r.allowed()),
+        "{plan}"
+    );
     // The call was not made: it is made now, as the same attempt.
     let mut stage = falls_silent("");
     stage.wait(5).pass();
@@ -562,14 +716,16 @@ fn a_silent_replica_is_cured_by_stopping_its_task() {
     stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
     stage.beats(TASK, 120);
     stage.beats(SECOND_TASK, 30);
-    let plans = stage.passes(9);
-    let remediation = plans[8].remediation.as_ref().unwrap();
-    let opened_at = plans.iter().position(|p| !p.notifications.is_empty()).unwrap();
-    assert!(opened_at < 8);
-    let made = plans.iter().filter(|p| p.remediation.as_ref().is_some_and(|r| r.allowed())).count();
-    assert_eq!(made, 1);
-    assert_eq!(remediation.cure, CureKind::StopTask);
-    assert_eq!(remediation.task.as_deref(), Some(SECOND_TASK));
+    let mut made = Vec::new();
+    for _ in 0..9 {
+        if let Some(remediation) = stage.wait(5).pass().remediation.filter(|r| r.allowed()) {
+            remedy::settle(&mut stage.state, &Ok(None));
+            made.push(remediation);
+        }
+    }
+    assert_eq!(made.len(), 1);
+    assert_eq!(made[0].cure, CureKind::StopTask);
+    assert_eq!(made[0].task.as_deref(), Some(SECOND_TASK));
 }
 
 // The life of incidents
@@ -580,7 +736,10 @@ fn an_outage_is_one_opened_and_one_resolved() {
     let mut plans = stage.passes(2);
     stage.beats(TASK, 30);
     plans.extend(stage.passes(6));
-    let told: Vec<_> = occasions(&plans).into_iter().map(|(_, occasion)| occasion).collect();
+    let told: Vec<_> = occasions(&plans)
+        .into_iter()
+        .map(|(_, occasion)| occasion)
+        .collect();
     assert_eq!(told, [Occasion::Opened, Occasion::Resolved]);
 }
 
@@ -590,7 +749,10 @@ fn one_good_look_is_not_enough() {
     stage.wait(5).pass();
     stage.beats(TASK, 5);
     let plan = stage.wait(5).pass();
-    assert_eq!((plan.verdict, &plan.reason), (Verdict::Firing, &Reason::Recovering));
+    assert_eq!(
+        (plan.verdict, &plan.reason),
+        (Verdict::Firing, &Reason::Recovering)
+    );
     assert!(plan.notifications.is_empty());
 }
 
@@ -611,17 +773,23 @@ fn another_face_of_the_same_outage_is_a_change_and_no_new_incident() {
     stage.wait(5).pass();
     stage.ecs(|facts| facts.tasks.clear());
     let plan = stage.wait(5).pass();
-    assert_eq!(occasions(&[plan]), [(Condition::ServiceDown, Occasion::Changed)]);
+    assert_eq!(
+        occasions(&[plan]),
+        [(Condition::ServiceDown, Occasion::Changed)]
+    );
     let since = stage.now - SignedDuration::from_hours(48);
     stage.service = Observed::Known(facts(&[TASK], since));
-    assert!(stage.wait(5).pass().notifications.is_empty(), "a flip back is no news");
+    assert!(
+        stage.wait(5).pass().notifications.is_empty(),
+        "a flip back is no news"
+    );
 }
 
 #[test]
 fn an_outage_that_comes_and_goes_is_told_as_flapping() {
     let mut stage = falls_silent("after = \"24h\"");
     let mut told = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..4 {
         told.extend(occasions(&stage.passes(2)));
         stage.beats(TASK, 15);
         told.extend(occasions(&stage.passes(3)));
@@ -655,5 +823,8 @@ fn a_silence_during_blindness_is_neither_opened_nor_resolved() {
     stage.log_error = Some(unknown(Obstacle::TimedOut));
     stage.wait(5).pass();
     let incident = &stage.state.incidents[0];
-    assert_eq!((incident.condition, incident.phase), (Condition::SchedulerSilent, Phase::Firing));
+    assert_eq!(
+        (incident.condition, incident.phase),
+        (Condition::SchedulerSilent, Phase::Firing)
+    );
 }

@@ -74,7 +74,10 @@ impl Stage {
             truncated: false,
             probe: None,
             service: Observed::Known(facts(&[TASK], now - SignedDuration::from_hours(48))),
-            fleet: Fleet { watched: 1, firing: 0 },
+            fleet: Fleet {
+                watched: 1,
+                firing: 0,
+            },
         }
     }
 
@@ -100,26 +103,39 @@ impl Stage {
 
     /// An error that ends a run.
     pub fn abort(&mut self, after: SignedDuration, text: &str) {
-        let kind = Kind::Error { aborts: true, context: None, trace: Vec::new() };
+        let kind = Kind::Error {
+            aborts: true,
+            context: None,
+            trace: Vec::new(),
+        };
         self.push(TASK, after, kind, text);
     }
 
     /// An error of the application.
     pub fn error(&mut self, after: SignedDuration, text: &str) {
-        let kind = Kind::Error { aborts: false, context: None, trace: Vec::new() };
+        let kind = Kind::Error {
+            aborts: false,
+            context: None,
+            trace: Vec::new(),
+        };
         self.push(TASK, after, kind, text);
     }
 
     /// A foreground job's line, printed when it ended.
     pub fn job_ended(&mut self, name: &str, after: SignedDuration, took: SignedDuration) {
         let event = JobEvent::Ended { took: Some(took) };
-        let kind = Kind::Job { name: name.to_owned(), event, background: false };
+        let kind = Kind::Job {
+            name: name.to_owned(),
+            event,
+            background: false,
+        };
         self.push(TASK, after, kind, name);
     }
 
     pub fn push(&mut self, task: &str, after: SignedDuration, kind: Kind, text: &str) {
         let stream: Arc<str> = stream(task).into();
-        self.lines.push(Line::new(self.now + after, stream, kind, text));
+        self.lines
+            .push(Line::new(self.now + after, stream, kind, text));
     }
 
     /// Moves the clock.
@@ -171,7 +187,11 @@ impl Stage {
         let newest = self.probe.map(|at| (stream(TASK), at.min(self.now)));
         Snapshot {
             log,
-            probe: wanted.probe.then(|| Observed::Known(Probe { newest: newest.into_iter().collect() })),
+            probe: wanted.probe.then(|| {
+                Observed::Known(Probe {
+                    newest: newest.into_iter().collect(),
+                })
+            }),
             service: wanted.service.then(|| self.service.clone()),
             fleet: self.fleet,
         }
