@@ -570,6 +570,11 @@ impl Block {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic; that is how it fails"
+)]
 mod tests {
     use std::collections::HashSet;
 
@@ -772,7 +777,7 @@ mod tests {
             message(spec(PatternKind::Started, "Running (?<name>.+)")),
             message(spec(PatternKind::Started, "Running .+")),
             message(spec(PatternKind::Banner, r"(\w{100}){100}")),
-            message(spec(PatternKind::Banner, &*"tick".repeat(600))),
+            message(spec(PatternKind::Banner, &"tick".repeat(600))),
             message(PatternSpec {
                 then: Some("bocks".into()),
                 ..spec(PatternKind::Error, "boom")
