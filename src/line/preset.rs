@@ -373,15 +373,18 @@ impl Preset {
                 bodies.extend(coarse(end, block.coarse.as_deref())?);
             }
         }
-        // A text that contains another is found by it already.
+        // A text that contains another is found by it already. (Of expressions that cannot
+        // be said: one of their branches contains it.)
+        let is_text = |body: &str| regex::escape(body) == *body;
         let (at_start, anywhere): (Vec<&str>, Vec<&str>) = bodies
             .iter()
-            .filter(|body| {
-                !bodies
-                    .iter()
-                    .any(|other| other != *body && body.contains(other.as_str()))
-            })
             .map(String::as_str)
+            .filter(|body| {
+                !is_text(body)
+                    || !bodies.iter().any(|other| {
+                        other != body && is_text(other) && body.contains(other.as_str())
+                    })
+            })
             .partition(|body| body.starts_with('^'));
         let at_start: Vec<&str> = at_start.iter().map(|body| &body[1..]).collect();
         let at_start = match at_start.as_slice() {
@@ -748,6 +751,26 @@ mod tests {
         assert_eq!(lines[0].kind, Kind::Heartbeat(Pulse::Banner));
         assert_eq!(lines[1].kind, Kind::Other);
         assert!(filter(&preset).is_match("tick"));
+    }
+
+    #[test]
+    fn an_own_word_hides_no_other_pattern() {
+        let own = [
+            PatternSpec::new(PatternKind::Banner, "php"),
+            PatternSpec::new(PatternKind::Banner, "error"),
+            PatternSpec::new(PatternKind::Banner, "scheduled command"),
+        ];
+        let preset = Preset::named("laravel").unwrap();
+        let filter = filter(&preset.with_patterns(&own).unwrap());
+        for specs in &preset.0.specs {
+            for example in specs
+                .examples
+                .iter()
+                .filter(|_| specs.kind != PatternKind::Other)
+            {
+                assert!(filter.is_match(&example.line), "{}", example.line);
+            }
+        }
     }
 
     #[test]
