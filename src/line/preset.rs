@@ -373,15 +373,18 @@ impl Preset {
                 bodies.extend(coarse(end, block.coarse.as_deref())?);
             }
         }
-        // A text that contains another is found by it already.
+        // A text that contains another is found by it already. (Of expressions that cannot
+        // be said: one of their branches contains it.)
+        let is_text = |body: &str| regex::escape(body) == *body;
         let (at_start, anywhere): (Vec<&str>, Vec<&str>) = bodies
             .iter()
-            .filter(|body| {
-                !bodies
-                    .iter()
-                    .any(|other| other != *body && body.contains(other.as_str()))
-            })
             .map(String::as_str)
+            .filter(|body| {
+                !is_text(body)
+                    || !bodies.iter().any(|other| {
+                        other != body && is_text(other) && body.contains(other.as_str())
+                    })
+            })
             .partition(|body| body.starts_with('^'));
         let at_start: Vec<&str> = at_start.iter().map(|body| &body[1..]).collect();
         let at_start = match at_start.as_slice() {
@@ -570,6 +573,11 @@ impl Block {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic; that is how it fails"
+)]
 mod tests {
     use std::collections::HashSet;
 
@@ -746,6 +754,26 @@ mod tests {
     }
 
     #[test]
+    fn an_own_word_hides_no_other_pattern() {
+        let own = [
+            PatternSpec::new(PatternKind::Banner, "php"),
+            PatternSpec::new(PatternKind::Banner, "error"),
+            PatternSpec::new(PatternKind::Banner, "scheduled command"),
+        ];
+        let preset = Preset::named("laravel").unwrap();
+        let filter = filter(&preset.with_patterns(&own).unwrap());
+        for specs in &preset.0.specs {
+            for example in specs
+                .examples
+                .iter()
+                .filter(|_| specs.kind != PatternKind::Other)
+            {
+                assert!(filter.is_match(&example.line), "{}", example.line);
+            }
+        }
+    }
+
+    #[test]
     fn without_a_required_word_every_line_is_fetched() {
         let own = [PatternSpec::new(PatternKind::Banner, r"^[0-9]+$")];
         let preset = Preset::named("laravel")
@@ -772,7 +800,7 @@ mod tests {
             message(spec(PatternKind::Started, "Running (?<name>.+)")),
             message(spec(PatternKind::Started, "Running .+")),
             message(spec(PatternKind::Banner, r"(\w{100}){100}")),
-            message(spec(PatternKind::Banner, &*"tick".repeat(600))),
+            message(spec(PatternKind::Banner, &"tick".repeat(600))),
             message(PatternSpec {
                 then: Some("bocks".into()),
                 ..spec(PatternKind::Error, "boom")

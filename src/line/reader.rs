@@ -88,8 +88,7 @@ struct Stream {
 /// A job whose line was cut before it said how the job ended.
 struct OpenJob {
     slot: usize,
-    name: String,
-    background: bool,
+    job: Job,
 }
 
 /// A line of which more lines can follow.
@@ -97,7 +96,7 @@ struct OpenBlock {
     block: usize,
     /// The pattern of the line that it began with.
     pattern: usize,
-    /// Where that line is in `out`; none if nobody wants it.
+    /// Where that line is in `out`; none if what follows it is not wanted.
     slot: Option<usize>,
     /// Where its texts go.
     target: Target,
@@ -159,30 +158,30 @@ impl Reader<'_> {
         }
         let mut line = line;
         for splice in 0..MAX_SPLICES {
-            let matched = self.preset.classify(line).and_then(|index| {
-                let pattern = self.preset.pattern(index);
-                Some((index, pattern, pattern.captures(line)?))
-            });
-            // An error's text can quote anything; a heartbeat or a job's line ends it.
-            let may_continue = match &matched {
+            let said = Said::by(self.preset, line);
+            // An error's text can quote an error, but not a heartbeat or a job's line.
+            let may_continue = match &said {
                 None => true,
-                Some((_, pattern, _)) => pattern.kind == PatternKind::Error,
+                Some(said) => said.pattern.kind == PatternKind::Error,
             };
             if may_continue && self.continues(origin, stream, line) {
                 return;
             }
-            let Some((index, pattern, captures)) = matched else {
-                if splice == 0 {
-                    self.push(origin, false, Kind::Other, line.trim());
+            match &said {
+                Some(said) if said.pattern.kind == PatternKind::Error => {
+                    self.error(origin, stream, line, said);
                 }
-                return;
-            };
-            let rest = captures.name("rest").map_or("", |rest| rest.as_str());
-            self.meaning(origin, stream, line, index, pattern, &captures);
-            if rest.trim().is_empty() {
+                Some(said) => self.event(origin, stream, line, said),
+                None if splice == 0 => {
+                    self.push(origin, false, Kind::Other, line);
+                }
+                None => {}
+            }
+            let rest = said.and_then(|said| said.captures.name("rest"));
+            line = rest.map_or("", |rest| rest.as_str().trim_start());
+            if line.is_empty() {
                 return;
             }
-            line = rest.trim_start();
         }
     }
 
@@ -218,144 +217,66 @@ impl Reader<'_> {
         false
     }
 
-    /// Adds what a pattern says about a line.
-    fn meaning(
-        &mut self,
-        origin: Origin,
-        stream: &mut Stream,
-        line: &str,
-        index: usize,
-        pattern: &Pattern,
-        captures: &Captures,
-    ) {
-        let said = Said {
-            captures,
-            json: pattern.json,
+    /// Adds what a pattern says about a line, unless that is an error.
+    fn event(&mut self, origin: Origin, stream: &mut Stream, line: &str, said: &Said) {
+        use PatternKind::{Banner, Boot, Ended, Failed, Idle, Skipped, Started};
+        let kind = said.pattern.kind;
+        let mut text = String::new();
+        let job = match kind {
+            Ended | Failed if !said.has("job") => self.finish(stream.job.take(), &mut text),
+            Started | Ended | Failed | Skipped => said.job(),
+            _ => None,
         };
-        if pattern.heartbeat || pattern.kind == PatternKind::Boot {
-            // The scheduler goes on: what it was writing about is over.
+        append(&mut text, line.trim(), MAX_TEXT);
+        if said.pattern.heartbeat || kind == Boot {
+            // The scheduler goes on: whatever it was at is over.
+            stream.job = None;
             stream
                 .blocks
                 .retain(|open| !self.preset.block(open.block).together);
         }
-        let slot = match pattern.kind {
-            PatternKind::Idle => {
-                stream.job = None;
-                self.push(
-                    origin,
-                    pattern.heartbeat,
-                    Kind::Heartbeat(Pulse::Idle),
-                    line.trim(),
-                )
+
+        let took = said.get("took").and_then(|text| took(&text));
+        let meaning = match (kind, &job) {
+            (Idle, _) => Kind::Heartbeat(Pulse::Idle),
+            (Banner, _) => Kind::Heartbeat(Pulse::Banner),
+            (Boot, _) => Kind::Boot,
+            (Started, Some(job)) => job.kind(JobEvent::Started),
+            (Skipped, Some(job)) => job.kind(JobEvent::Skipped),
+            (Ended, Some(job)) => job.kind(JobEvent::Ended { took }),
+            (Failed, Some(job)) => {
+                let exit_code = said.get("exit_code").and_then(|code| code.parse().ok());
+                job.kind(JobEvent::Failed { took, exit_code })
             }
-            PatternKind::Banner => {
-                stream.job = None;
-                self.push(
-                    origin,
-                    pattern.heartbeat,
-                    Kind::Heartbeat(Pulse::Banner),
-                    line.trim(),
-                )
-            }
-            PatternKind::Boot => {
-                stream.job = None;
-                self.push(origin, pattern.heartbeat, Kind::Boot, line.trim())
-            }
-            PatternKind::Other => {
-                let slot = self.push(origin, false, Kind::Other, line.trim());
-                if let Some(block) = pattern.then {
-                    stream.open(OpenBlock::new(
-                        block,
-                        index,
-                        None,
-                        Target::Nothing,
-                        origin.at,
-                    ));
-                }
-                slot
-            }
-            PatternKind::Error => {
-                self.error(origin, stream, line, index, pattern, &said);
-                return;
-            }
-            PatternKind::Started | PatternKind::Skipped => {
-                let (name, background) = said.job().unwrap_or_default();
-                let event = match pattern.kind {
-                    PatternKind::Started => JobEvent::Started,
-                    _ => JobEvent::Skipped,
-                };
-                let kind = Kind::Job {
-                    name: name.clone(),
-                    event,
-                    background,
-                };
-                let slot = self.push(origin, pattern.heartbeat, kind, line.trim());
-                stream.job = captures.name("rest").map(|_| OpenJob {
-                    slot,
-                    name,
-                    background,
-                });
-                slot
-            }
-            PatternKind::Ended | PatternKind::Failed => {
-                let mut text = String::new();
-                let job = match said.job() {
-                    Some(job) => {
-                        if pattern.heartbeat {
-                            stream.job = None;
-                        }
-                        Some(job)
-                    }
-                    // The end of a line whose beginning was read as a job's start.
-                    None => stream.job.take().map(|open| {
-                        if let Some(beginning) = self.out[open.slot].take() {
-                            append(&mut text, &beginning.text, MAX_TEXT);
-                            append(&mut text, " ", MAX_TEXT);
-                        }
-                        (open.name, open.background)
-                    }),
-                };
-                append(&mut text, line.trim(), MAX_TEXT);
-                let Some((name, background)) = job else {
-                    self.push(origin, false, Kind::Other, &text);
-                    return;
-                };
-                let took = said.get("took").and_then(|text| took(&text));
-                let event = match pattern.kind {
-                    PatternKind::Ended => JobEvent::Ended { took },
-                    _ => JobEvent::Failed {
-                        took,
-                        exit_code: said.get("exit_code").and_then(|code| code.parse().ok()),
-                    },
-                };
-                let kind = Kind::Job {
-                    name,
-                    event,
-                    background,
-                };
-                self.push(origin, pattern.heartbeat, kind, &text)
-            }
+            // Nothing, or the end of a job whose beginning is not in sight.
+            _ => Kind::Other,
         };
-        if let (Some(block), true) = (pattern.then, pattern.kind != PatternKind::Other) {
-            stream.open(OpenBlock::new(
-                block,
-                index,
-                Some(slot),
-                Target::Nothing,
-                origin.at,
-            ));
+        let means_nothing = meaning == Kind::Other;
+        let beats = said.pattern.heartbeat && !means_nothing;
+        let slot = self.push(origin, beats, meaning, &text);
+        if let (Some(job), true) = (job, said.has("rest")) {
+            stream.job = Some(OpenJob { slot, job });
+        }
+        if let Some(block) = said.pattern.then {
+            // Lines that follow a line without meaning are taken in, and forgotten.
+            let slot = (!means_nothing).then_some(slot);
+            stream.open(said.opens(block, slot, Target::Nothing, origin.at));
         }
     }
 
-    fn error(
-        &mut self,
-        origin: Origin,
-        stream: &mut Stream,
-        line: &str,
-        index: usize,
-        pattern: &Pattern,
-        said: &Said,
-    ) {
+    /// Takes back the start of an unfinished job, because its end has come.
+    fn finish(&mut self, open: Option<OpenJob>, text: &mut String) -> Option<Job> {
+        let open = open?;
+        if let Some(beginning) = self.out[open.slot].take() {
+            append(text, &beginning.text, MAX_TEXT);
+            append(text, " ", MAX_TEXT);
+        }
+        Some(open.job)
+    }
+
+    /// Adds an error, or what a line tells about one that was reported before.
+    fn error(&mut self, origin: Origin, stream: &mut Stream, line: &str, said: &Said) {
+        let pattern = said.pattern;
         if pattern.aborts {
             // The run is over, and with it the job that it was at.
             stream.job = None;
@@ -387,10 +308,10 @@ impl Reader<'_> {
         };
         let text_follows = text.is_none() && block.is_some_and(|(_, block)| block.has_text);
         let text = text.unwrap_or_else(|| line.trim().to_owned());
-        let mut slot = self.push(origin, pattern.heartbeat, kind, text.trim());
+        let mut slot = self.push(origin, pattern.heartbeat, kind, &text);
         if !text_follows {
             let message = said.get("message").unwrap_or(text);
-            slot = self.first_report(origin, &mut stream.recent, slot, index, &message);
+            slot = self.first_report(origin, &mut stream.recent, slot, said.index, &message);
         }
         if let Some((block, _)) = block {
             let target = if text_follows {
@@ -398,7 +319,7 @@ impl Reader<'_> {
             } else {
                 Target::Nothing
             };
-            stream.open(OpenBlock::new(block, index, Some(slot), target, origin.at));
+            stream.open(said.opens(block, Some(slot), target, origin.at));
         }
     }
 
@@ -512,7 +433,7 @@ impl Reader<'_> {
             stream: origin.stream.clone(),
             kind,
             heartbeat,
-            text: bounded(text, MAX_TEXT).to_owned(),
+            text: bounded(text.trim(), MAX_TEXT).to_owned(),
         }));
         self.out.len() - 1
     }
@@ -542,37 +463,48 @@ impl Stream {
     }
 }
 
-impl OpenBlock {
-    fn new(
-        block: usize,
-        pattern: usize,
-        slot: Option<usize>,
-        target: Target,
-        at: Timestamp,
-    ) -> Self {
-        OpenBlock {
-            block,
-            pattern,
-            slot,
-            target,
-            cut: false,
-            last: at,
-            lines: 0,
-            ended: false,
+/// A job as a line names it.
+struct Job {
+    name: String,
+    background: bool,
+}
+
+impl Job {
+    fn kind(&self, event: JobEvent) -> Kind {
+        Kind::Job {
+            name: self.name.clone(),
+            event,
+            background: self.background,
         }
     }
 }
 
-/// What a pattern captured.
-struct Said<'c, 't> {
-    captures: &'c Captures<'t>,
-    json: bool,
+/// The pattern that a line matches, and what it captured.
+struct Said<'p, 't> {
+    index: usize,
+    pattern: &'p Pattern,
+    captures: Captures<'t>,
 }
 
-impl Said<'_, '_> {
+impl<'p, 't> Said<'p, 't> {
+    fn by(preset: &'p Preset, line: &'t str) -> Option<Said<'p, 't>> {
+        let index = preset.classify(line)?;
+        let pattern = preset.pattern(index);
+        let captures = pattern.captures(line)?;
+        Some(Said {
+            index,
+            pattern,
+            captures,
+        })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.captures.name(name).is_some()
+    }
+
     fn get(&self, name: &str) -> Option<String> {
         let text = self.captures.name(name)?.as_str();
-        if self.json {
+        if self.pattern.json {
             // A record that was cut can end in half an escape: better raw than nothing.
             if let Ok(decoded) = serde_json::from_str::<String>(&format!("\"{text}\"")) {
                 return Some(clean(&decoded).into_owned());
@@ -581,10 +513,25 @@ impl Said<'_, '_> {
         Some(text.to_owned())
     }
 
-    /// The job's name, and whether it runs in the background.
-    fn job(&self) -> Option<(String, bool)> {
-        let background = self.captures.name("background").is_some();
-        self.get("job").map(|job| (job_name(&job), background))
+    fn job(&self) -> Option<Job> {
+        Some(Job {
+            name: job_name(&self.get("job")?),
+            background: self.has("background"),
+        })
+    }
+
+    /// The block that can follow the line.
+    fn opens(&self, block: usize, slot: Option<usize>, target: Target, at: Timestamp) -> OpenBlock {
+        OpenBlock {
+            block,
+            pattern: self.index,
+            slot,
+            target,
+            cut: false,
+            last: at,
+            lines: 0,
+            ended: false,
+        }
     }
 }
 
@@ -626,7 +573,7 @@ fn fills(text: &str, padding: usize, wrap: usize) -> bool {
     columns == wrap
         || (columns > wrap && padding <= EDGE)
         // A wide character did not fit into the last column.
-        || (columns + 1 == wrap && text.ends_with(|char| is_wide(char)))
+        || (columns + 1 == wrap && text.ends_with(is_wide))
 }
 
 fn columns(char: char) -> usize {
