@@ -578,16 +578,18 @@ struct Pattern(PatternSpec);
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
+        let span = reader.span;
         let kind = reader.required_text::<PatternKind>("kind");
         let pattern = reader.required_text::<NonEmpty>("pattern");
         let aborts = reader.get("aborts").unwrap_or(false);
-        let built = kind.zip(pattern).map(|(kind, pattern)| {
-            Self(PatternSpec {
-                aborts,
-                ..PatternSpec::new(kind, pattern.0)
-            })
+        let spec = kind.zip(pattern).map(|(kind, pattern)| PatternSpec {
+            aborts,
+            ..PatternSpec::new(kind, pattern.0)
         });
-        reader.finish(built)
+        if let Some(Err(error)) = spec.as_ref().map(PatternSpec::check) {
+            reader.mistake(span, error.to_string());
+        }
+        reader.finish(spec.map(Self))
     }
 }
 

@@ -1,8 +1,10 @@
-//! All integration tests, in one binary.
+//! All integration tests in one binary: one build, one start.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test may panic; that is how it fails"
+    clippy::panic,
+    missing_docs,
+    reason = "helpers of tests fail as tests do"
 )]
 
 mod decide;
