@@ -159,7 +159,13 @@ impl Environment {
             }
             let value = match shape {
                 Shape::Text => quoted(value),
-                Shape::Literal => value.trim().replace(['\n', '\r'], " "),
+                // What is neither a number nor true or false is told so by its key.
+                Shape::Literal => match value.trim() {
+                    text if text.parse::<bool>().is_ok() || text.parse::<i64>().is_ok() => {
+                        text.to_owned()
+                    }
+                    text => quoted(text),
+                },
                 Shape::List => {
                     let items: Vec<String> = (value.split(','))
                         .map(str::trim)

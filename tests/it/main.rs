@@ -7,6 +7,8 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod config;
 mod decide;
+mod history;
 mod line;
 mod stage;
