@@ -1,1 +1,3 @@
+//! Everything together, as its users see it.
 
+mod aws;
