@@ -1,5 +1,6 @@
 //! A watchdog for application schedulers.
 
+pub mod aws;
 pub mod cause;
 pub mod condition;
 pub mod config;

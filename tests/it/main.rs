@@ -7,6 +7,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod aws;
 mod config;
 mod decide;
 mod history;
