@@ -120,7 +120,7 @@ impl Environment {
     /// All mistakes in them, each with the variable's name as its place.
     pub fn config(&self) -> Result<Config, Mistakes> {
         if self.get("WATCHDOG_LOG_GROUPS").is_none() {
-            return Err(Mistakes::one(
+            return Err(Mistakes::at(
                 "environment",
                 "nothing is configured: set WATCHDOG_CONFIG to a file, or WATCHDOG_LOG_GROUPS \
                  and WATCHDOG_SCHEDULER for one scheduler",
