@@ -141,7 +141,7 @@ impl Query<'_> {
         let longest = Instant::now() + LONGEST_QUERY;
         let end = self.world.looks_end.map_or(longest, |end| end.min(longest));
         let gate = self.world.gate();
-        let _place = within(Some(end), "a place among the running queries", gate.place()).await?;
+        let _place = within(Some(end), "the log query's wait for its turn", gate.place()).await?;
         let turn = async {
             gate.start_turn().await;
             self.start().await
@@ -217,7 +217,7 @@ impl Query<'_> {
             .with_jitter()
             .build();
         let mut page = None;
-        // The newest fault of a poll; it explains why the query was given up.
+        // Why polls fail at present; it explains why the query is given up.
         let mut fault = None;
         loop {
             if page.is_none() {
@@ -226,7 +226,10 @@ impl Query<'_> {
             }
             let polled = within(Some(end), "the log query", self.poll(id, page.clone())).await;
             let polled = match polled {
-                Ok(polled) => polled,
+                Ok(polled) => {
+                    fault = None;
+                    polled
+                }
                 Err(error) if end <= Instant::now() => {
                     return Err(Unanswered {
                         error: fault.unwrap_or(error),
