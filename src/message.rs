@@ -1,5 +1,7 @@
 //! A notification → what each reader is sent.
 
+pub mod safe;
+
 use serde_json::Value;
 
 use crate::config::{Language, Scheduler};
