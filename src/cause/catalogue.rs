@@ -101,6 +101,12 @@ pub(crate) struct Step {
     pub command: Option<String>,
     /// The command to run inside the container.
     pub exec: Option<String>,
+    /// It restarts something, so it is shown only where that can help and does no harm.
+    #[serde(default)]
+    pub restart: bool,
+    /// It is shown only for these conditions; for all, if empty.
+    #[serde(default)]
+    pub conditions: Vec<String>,
 }
 
 /// An example for the tests.
