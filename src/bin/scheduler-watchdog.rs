@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use scheduler_watchdog::aws::{Aws, PassContext};
 use scheduler_watchdog::config::{Config, Environment, Limits, Mistakes, load, origin};
 use scheduler_watchdog::lambda;
@@ -58,6 +58,10 @@ async fn main() -> Result<(), Error> {
             println!("{metric}")
         })
         .await
+        .map_err(|failure| Diagnostic {
+            error_type: failure.kind().to_owned(),
+            error_message: failure.to_string(),
+        })
     }))
     .await
 }

@@ -8,8 +8,10 @@
 )]
 
 mod aws;
+mod cause;
 mod config;
 mod decide;
 mod history;
 mod line;
+mod message;
 mod stage;
