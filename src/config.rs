@@ -7,12 +7,13 @@ mod environment;
 mod read;
 
 use std::fmt;
+use std::path::Path;
 
 use jiff::SignedDuration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-pub use environment::{Environment, Origin, origin};
+pub use environment::{Environment, Origin, load, origin};
 
 use crate::cron::Cron;
 use crate::line::Preset;
@@ -85,6 +86,8 @@ pub struct Scheduler {
     pub jobs: Vec<Job>,
     /// What may be done to bring it back.
     pub remediation: Remediation,
+    /// Time to the first reminder; `[alerts] remind_after`.
+    pub remind_after: SignedDuration,
 }
 
 /// When silence counts.
@@ -237,6 +240,25 @@ impl Config {
         read::document(text, &|line, column| format!("{file}:{line}:{column}"))
     }
 
+    /// The region of the alert topic; empty without one. Commands and links in messages name it
+    /// where nothing else tells the region.
+    pub fn region(&self) -> &str {
+        let arn = self.alerts.topic_arn.as_deref().unwrap_or_default();
+        arn.split(':').nth(3).unwrap_or_default()
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or all mistakes in it with their places.
+    pub fn read(file: &Path) -> Result<Self, Mistakes> {
+        let name = file.display().to_string();
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::parse(&text, &name),
+            Err(error) => Err(Mistakes::at(name, format!("cannot be read: {error}"))),
+        }
+    }
+
     /// Keeps only the named schedulers, in their order here; all if `names` is empty.
     ///
     /// # Errors
@@ -289,10 +311,11 @@ impl fmt::Display for Mistakes {
 }
 
 impl Mistakes {
-    pub(crate) fn one(place: impl Into<String>, message: impl Into<String>) -> Self {
+    /// A single mistake.
+    pub fn at(place: impl Into<String>, message: impl ToString) -> Self {
         Self(vec![Mistake {
             place: place.into(),
-            message: message.into(),
+            message: message.to_string(),
         }])
     }
 }

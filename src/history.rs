@@ -1,7 +1,7 @@
 //! What the log has shown so far, folded into a few numbers. Folding the same lines in again,
 //! or in another order, changes nothing: every update takes a maximum or replaces a count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ use crate::state::State;
 /// Heartbeats closer together than this are one: a run prints several lines.
 const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);
 
+/// A pause between heartbeats that is worth remembering the end of.
+const PAUSE: SignedDuration = SignedDuration::from_mins(3);
+
 /// A run that aborts says so within this time after its last job's line.
 const ABORT_FOLLOWS: SignedDuration = SignedDuration::from_secs(20);
 
@@ -25,6 +28,7 @@ const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
 const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const HOUR_SECONDS: i64 = 3600;
 const MINUTE_SECONDS: i64 = 60;
 
@@ -53,6 +57,9 @@ pub struct Heartbeats {
     /// The newest heartbeat of any stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
+    /// The heartbeat that ended the newest pause of more than three minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Timestamp>,
     /// The newest sign that a whole run came to its end without aborting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_clean: Option<Timestamp>,
@@ -71,6 +78,8 @@ pub struct Heartbeats {
 /// One stream's signs of life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamBeats {
+    /// The first heartbeat.
+    pub first: Timestamp,
     /// The newest heartbeat.
     pub last: Timestamp,
     /// The first line of the newest beat; gaps are measured between these.
@@ -78,15 +87,29 @@ pub struct StreamBeats {
 }
 
 impl Heartbeats {
+    /// Folds in a heartbeat of any stream; all streams together, oldest first.
+    fn hear(&mut self, at: Timestamp) {
+        if (self.last).is_some_and(|last| at.duration_since(last) > PAUSE) {
+            self.resumed_at = Some(at);
+        }
+        self.last = self.last.max(Some(at));
+    }
+
     /// Folds in a stream's heartbeats, oldest first. `count_gaps` is off while an incident
     /// makes the gaps unusual.
     fn fold(&mut self, stream: &str, at: Timestamp, count_gaps: bool) {
-        self.last = self.last.max(Some(at));
         let Some(known) = self.streams.get_mut(stream) else {
-            self.streams
-                .insert(stream.to_owned(), StreamBeats { last: at, beat: at });
+            self.streams.insert(
+                stream.to_owned(),
+                StreamBeats {
+                    first: at,
+                    last: at,
+                    beat: at,
+                },
+            );
             return;
         };
+        known.first = known.first.min(at);
         if at <= known.last {
             return;
         }
@@ -123,10 +146,18 @@ impl Heartbeats {
 
     /// The newest heartbeat of a task's stream (`prefix/container/task-id`).
     pub fn of_task(&self, task: &str) -> Option<Timestamp> {
+        self.streams_of(task).map(|beats| beats.last).max()
+    }
+
+    /// The first heartbeat of a task's stream.
+    pub fn first_of_task(&self, task: &str) -> Option<Timestamp> {
+        self.streams_of(task).map(|beats| beats.first).min()
+    }
+
+    fn streams_of(&self, task: &str) -> impl Iterator<Item = &StreamBeats> {
         (self.streams.iter())
-            .filter(|(stream, _)| task_of(stream) == task)
-            .map(|(_, beats)| beats.last)
-            .max()
+            .filter(move |(stream, _)| task_of(stream) == task)
+            .map(|(_, beats)| beats)
     }
 
     /// The 95th percentile of the gaps of the last day; none until ten are known.
@@ -231,14 +262,25 @@ impl ErrorHistory {
         (self.minutes.range(first + 1..=last)).fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// The most errors in any such window that ends in `(after, until]`.
-    pub fn most_within(&self, window: SignedDuration, after: Timestamp, until: Timestamp) -> u32 {
+    /// The most errors in any such window that ends in `[after, until]`, and that window's
+    /// beginning.
+    pub fn most_within(
+        &self,
+        window: SignedDuration,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> (u32, Timestamp) {
         let first = minute_of(after).max(minute_of(until) - RECENT_MINUTES);
         (first..=minute_of(until))
             .filter_map(|minute| Timestamp::from_second(minute * MINUTE_SECONDS).ok())
-            .map(|at| self.within(window, at))
-            .max()
-            .unwrap_or(0)
+            .map(|at| {
+                (
+                    self.within(window, at),
+                    at + SignedDuration::from_mins(1) - window,
+                )
+            })
+            .max_by_key(|(count, _)| *count)
+            .unwrap_or((0, until))
     }
 
     /// The usual number of errors in such a window: the median over the last 24 hours, none
@@ -316,10 +358,11 @@ impl JobHistory {
         let Some(last) = self.starts.last() else {
             return false;
         };
-        let mut periods = vec![DAY];
-        if let [.., before, last] = self.starts.as_slice() {
-            periods.push(last.duration_since(*before));
-        }
+        // One start alone may be of an hourly job.
+        let periods = match self.starts.as_slice() {
+            [.., before, last] => [DAY, last.duration_since(*before)],
+            _ => [DAY, HOUR],
+        };
         periods.into_iter().any(|period| {
             let (period, ahead) = (period.as_secs(), until.duration_since(*last).as_secs());
             if period <= 0 || ahead <= 0 {
@@ -338,18 +381,28 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     let mut streams: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
     for line in &window.lines {
         streams.entry(&line.stream).or_default().push(line);
+        if line.is_heartbeat() {
+            state.heartbeats.hear(line.at);
+        }
     }
+    let mut runs = Vec::new();
     for (stream, lines) in &streams {
         fold_stream(state, stream, lines, now, !incident_open);
-        fold_jobs(state, scheduler, lines);
+        runs.extend(
+            (lines.iter().enumerate())
+                .filter_map(|(index, line)| Run::of(line, lines.get(index + 1).copied())),
+        );
     }
+    fold_jobs(state, scheduler, &runs);
     let clean = state.heartbeats.last_clean;
     let aborts = &mut state.heartbeats.aborts;
     aborts.retain(|at| clean.is_none_or(|clean| *at > clean));
     aborts.sort_unstable();
     aborts.dedup();
-    let surplus = aborts.len().saturating_sub(MOST_NOTES);
-    aborts.drain(..surplus);
+    // The first one stays: it tells since when.
+    if let Some(surplus) = aborts.len().checked_sub(MOST_NOTES) {
+        aborts.drain(1..=surplus);
+    }
 
     fold_errors(state, scheduler, window);
     state.heartbeats.age(now);
@@ -400,49 +453,74 @@ fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], now: Timestamp,
     }
 }
 
-fn fold_jobs(state: &mut State, scheduler: &Scheduler, lines: &[&Line]) {
-    for (index, line) in lines.iter().enumerate() {
+fn fold_jobs(state: &mut State, scheduler: &Scheduler, runs: &[Run<'_>]) {
+    let long: BTreeSet<&str> = (runs.iter())
+        .filter(|run| run.took.is_some_and(|took| took >= LONG_JOB))
+        .map(|run| run.job)
+        .collect();
+    for run in runs {
+        let configured = scheduler.jobs.iter().any(|job| job.name == run.job);
+        if !configured && !long.contains(run.job) && !state.jobs.contains_key(run.job) {
+            continue;
+        }
+        let job = state.jobs.entry(run.job.to_owned()).or_default();
+        job.started(run.start);
+        if let Some(took) = run.took {
+            job.took(took);
+        }
+        match run.event {
+            JobEvent::Ended { .. } => job.ended_at = job.ended_at.max(Some(run.at)),
+            JobEvent::Failed { .. } => job.failed_at = job.failed_at.max(Some(run.at)),
+            JobEvent::Started | JobEvent::Skipped => {}
+        }
+    }
+}
+
+/// What one line tells of one run of a job.
+struct Run<'a> {
+    job: &'a str,
+    event: &'a JobEvent,
+    at: Timestamp,
+    start: Timestamp,
+    /// How long the loop waited for it: not at all, for one in the background.
+    took: Option<SignedDuration>,
+}
+
+impl<'a> Run<'a> {
+    fn of(line: &'a Line, next: Option<&Line>) -> Option<Self> {
         let Kind::Job {
             name,
             event,
             background,
         } = &line.kind
         else {
-            continue;
+            return None;
         };
         let (start, took) = match event {
-            JobEvent::Skipped => continue,
+            JobEvent::Skipped => return None,
             // Up to Laravel 9.20 a line marks the start, and the next line shows that it ended.
             JobEvent::Started => {
-                let next = lines
-                    .get(index + 1)
-                    .map(|next| next.at.duration_since(line.at));
-                let took = next.map(|gap| (gap - LOOP_PAUSE).max(SignedDuration::ZERO));
-                (line.at, took)
+                let pause = next.map(|next| next.at.duration_since(line.at));
+                (
+                    line.at,
+                    pause.map(|pause| (pause - LOOP_PAUSE).max(SignedDuration::ZERO)),
+                )
             }
             JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
                 (line.at - took.unwrap_or_default(), *took)
             }
         };
-        let configured = scheduler.jobs.iter().any(|job| job.name == *name);
-        let long = took.is_some_and(|took| took >= LONG_JOB) && !background;
-        if !configured && !long && !state.jobs.contains_key(name) {
-            continue;
-        }
-        let job = state.jobs.entry(name.clone()).or_default();
-        job.started(start);
-        match event {
-            JobEvent::Ended { .. } => job.ended_at = job.ended_at.max(Some(line.at)),
-            JobEvent::Failed { .. } => job.failed_at = job.failed_at.max(Some(line.at)),
-            JobEvent::Started | JobEvent::Skipped => {}
-        }
-        if let Some(took) = took {
-            job.took(if *background {
-                SignedDuration::ZERO
+        Some(Self {
+            job: name,
+            event,
+            at: line.at,
+            start,
+            took: if *background {
+                Some(SignedDuration::ZERO)
             } else {
                 took
-            });
-        }
+            },
+        })
     }
 }
 

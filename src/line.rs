@@ -4,9 +4,19 @@
 //! ordered patterns of a [`Preset`] and returns [`Line`]s. Patterns are data
 //! (`src/presets/*.toml`): a new format needs no Rust.
 
+mod clean;
+mod filter;
+mod job;
+mod preset;
+mod reader;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+
+pub use job::job_name;
+pub use preset::{Example, PatternError, PatternKind, PatternSpec, Preset};
+pub use reader::read;
 
 /// One raw log event as a source delivers it.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,94 +132,4 @@ impl Line {
     pub fn is_heartbeat(&self) -> bool {
         self.heartbeat
     }
-}
-
-/// Compiled patterns; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Preset;
-
-impl Preset {
-    /// The built-in preset of that name.
-    pub fn named(name: &str) -> Option<Preset> {
-        (name == "laravel").then_some(Preset)
-    }
-
-    /// The names of the built-in presets.
-    pub fn names() -> &'static [&'static str] {
-        &["laravel"]
-    }
-
-    /// This preset with the user's own patterns before its own.
-    pub fn with_patterns(&self, own: &[PatternSpec]) -> Result<Preset, PatternError> {
-        let _ = own;
-        Ok(self.clone())
-    }
-
-    /// The body of a regular expression that matches every raw message the reader can use.
-    pub fn coarse_filter(&self) -> Option<String> {
-        None
-    }
-}
-
-/// One pattern as it is written in a preset file or in the configuration.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct PatternSpec {
-    /// What a line that matches means.
-    pub kind: PatternKind,
-    /// The regular expression.
-    pub pattern: String,
-}
-
-/// What a line that matches a pattern means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum PatternKind {
-    Idle,
-    Banner,
-    JobStarted,
-    JobEnded,
-    JobFailed,
-    JobSkipped,
-    Boot,
-    Error,
-    Other,
-}
-
-/// A pattern that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("pattern '{pattern}': {reason}; {remedy}")]
-pub struct PatternError {
-    /// The pattern as written.
-    pub pattern: String,
-    /// What is wrong with it.
-    pub reason: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-/// Reads events into lines, in time order.
-pub fn read(preset: &Preset, events: &[LogEvent]) -> Vec<Line> {
-    let _ = preset;
-    events
-        .iter()
-        .map(|e| Line::new(e.at, e.stream.clone(), Kind::Other, e.message.clone()))
-        .collect()
-}
-
-/// The name by which a job is known, however the scheduler spells its command.
-pub fn job_name(raw: &str) -> String {
-    raw.trim().to_owned()
-}
-
-impl PatternSpec {
-    /// A pattern.
-    pub fn new(kind: PatternKind, pattern: String) -> Self {
-        Self { kind, pattern }
-    }
-}
-impl PatternKind {
-    /// The words.
-    pub const WORDS: &'static [(&'static str, Self)] = &[("idle", Self::Idle)];
 }

@@ -1,10 +1,40 @@
-//! One pass; the only file that knows the order.
+//! One pass; the only file that knows the order: load, collect, decide, claim, act, settle.
 
-use jiff::Timestamp;
+use futures::StreamExt as _;
+use futures::stream;
+use jiff::{SignedDuration, Timestamp};
+use tracing::{info, warn};
 
-use crate::config::Config;
-use crate::plan::Plan;
-use crate::world::World;
+use crate::config::{Config, Mistakes, Scheduler, StaleAfter};
+use crate::decide::{self, decide};
+use crate::history;
+use crate::judge::{self, Silence};
+use crate::message::{self, Context};
+use crate::plan::{Notification, Plan};
+use crate::remedy;
+use crate::snapshot::{CallError, Fleet, Observed, Snapshot};
+use crate::state::State;
+use crate::world::{StoreError, Version, World};
+
+/// Schedulers that are looked at side by side. The queries have limits of their own; this one
+/// bounds memory.
+const SIDE_BY_SIDE: usize = 64;
+
+/// How far the first look at a scheduler goes back, at least.
+const FIRST_LOOK: SignedDuration = SignedDuration::from_mins(30);
+
+/// How far any look goes back: after a longer pause the older lines are not worth their scan.
+const LONGEST_LOOK: SignedDuration = SignedDuration::from_hours(25);
+
+/// No scheduler is begun with less time than this left: a query, its polls and the messages
+/// take some seconds.
+const LEAST_TIME: SignedDuration = SignedDuration::from_secs(8);
+
+/// Tries to write down what was done while other passes write, too.
+const SETTLE_TRIES: u32 = 5;
+
+/// The state of the watchdog's own configuration; no scheduler can have this name.
+const CONFIGURATION: &str = "watchdog configuration";
 
 /// What a pass is asked to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,22 +52,36 @@ pub struct Request {
 pub struct Report {
     /// When the pass began.
     pub at: Timestamp,
+    /// It only decided.
+    pub dry_run: bool,
     /// One entry for each scheduler that was asked for, in the configuration's order.
     pub schedulers: Vec<SchedulerReport>,
+    /// What went wrong with the pass as a whole.
+    pub problems: Vec<String>,
+}
+
+impl Report {
+    /// Whether every scheduler was looked at, and all that was decided was done.
+    pub fn is_complete(&self) -> bool {
+        let fine = |s: &SchedulerReport| !s.skipped && s.problems.is_empty();
+        self.problems.is_empty() && self.schedulers.iter().all(fine)
+    }
 }
 
 /// What a pass saw, decided and did for one scheduler.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SchedulerReport {
     /// Its name.
     pub name: String,
     /// The decision; none if it could not be made, see `problems`.
     pub plan: Option<Plan>,
-    /// The time ran out before it was looked at.
+    /// The time ran out before it was looked at; it comes first in the next pass.
     pub skipped: bool,
+    /// Another pass at the same time decided first, and acts.
+    pub superseded: bool,
     /// Bytes that the log query scanned.
     pub scanned_bytes: u64,
-    /// The log was cut at the query's limit.
+    /// The log was cut at the query's limit: counts are lower bounds.
     pub truncated: bool,
     /// Messages delivered.
     pub delivered: u32,
@@ -51,11 +95,339 @@ pub struct SchedulerReport {
     pub problems: Vec<String>,
 }
 
-/// Runs one pass.
+/// A scheduler with its state as loaded.
+struct Loaded<'a> {
+    scheduler: &'a Scheduler,
+    state: State,
+    version: Version,
+}
+
+/// Runs one pass over the schedulers that are asked for.
 pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Report {
-    let _ = (config, request);
-    Report {
+    let mut report = Report {
         at: world.now(),
+        dry_run: request.dry_run,
         schedulers: Vec::new(),
+        problems: Vec::new(),
+    };
+    let selected = match config.select(&request.schedulers) {
+        Ok(selected) => selected,
+        Err(mistakes) => {
+            report.problems = mistakes.0.into_iter().map(|m| m.message).collect();
+            return report;
+        }
+    };
+    let (mut loaded, mut reports) = load(world, &selected).await;
+    let fleet = Fleet {
+        watched: loaded.len(),
+        firing: loaded.iter().filter(|l| l.state.is_down()).count(),
+    };
+    // Whoever was skipped in the last pass waits for longest, and comes first.
+    loaded.sort_by_key(|loaded| loaded.state.checked_until);
+    let looked = stream::iter(loaded)
+        .map(|loaded| attend(world, config, request, loaded, fleet))
+        .buffer_unordered(SIDE_BY_SIDE)
+        .collect::<Vec<_>>()
+        .await;
+    reports.extend(looked);
+    let order = |name: &str| selected.iter().position(|s| s.name == name);
+    reports.sort_by_key(|report| order(&report.name));
+    report.schedulers = reports;
+    report
+}
+
+/// Loads all states. Whose state cannot be had is not judged: its trouble hides no other's.
+async fn load<'a, W: World>(
+    world: &W,
+    selected: &[&'a Scheduler],
+) -> (Vec<Loaded<'a>>, Vec<SchedulerReport>) {
+    let answers = stream::iter(selected.iter().copied())
+        .map(|scheduler| async move { (scheduler, world.load(&scheduler.name).await) })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .collect::<Vec<_>>()
+        .await;
+    let (mut loaded, mut failed) = (Vec::new(), Vec::new());
+    for (scheduler, answer) in answers {
+        match answer {
+            Ok((state, version)) => loaded.push(Loaded {
+                scheduler,
+                state,
+                version,
+            }),
+            Err(error) => {
+                warn!(scheduler = scheduler.name, %error, "the state could not be loaded");
+                failed.push(SchedulerReport {
+                    name: scheduler.name.clone(),
+                    problems: vec![format!("state not loaded: {error}")],
+                    ..SchedulerReport::default()
+                });
+            }
+        }
     }
+    (loaded, failed)
+}
+
+/// One scheduler, from the look to the settled state.
+async fn attend<W: World>(
+    world: &W,
+    config: &Config,
+    request: &Request,
+    loaded: Loaded<'_>,
+    fleet: Fleet,
+) -> SchedulerReport {
+    let Loaded {
+        scheduler,
+        mut state,
+        version,
+    } = loaded;
+    let mut report = SchedulerReport {
+        name: scheduler.name.clone(),
+        ..SchedulerReport::default()
+    };
+    let now = world.now();
+    if (world.deadline()).is_some_and(|deadline| deadline.duration_since(now) < LEAST_TIME) {
+        report.skipped = true;
+        return report;
+    }
+    if request.clear_lockout && !request.schedulers.is_empty() {
+        state.restarts.locked_out_at = None;
+    }
+
+    let snapshot = collect(world, scheduler, &state, fleet, now).await;
+    if let Observed::Known(window) = &snapshot.log {
+        report.scanned_bytes = window.scanned_bytes.unwrap_or(0);
+        report.truncated = window.truncated;
+    }
+    let (plan, mut next) = decide(scheduler, &snapshot, &state, now);
+    let restart = plan.remediation.clone().filter(|r| r.allowed());
+    report.open_incidents = count(next.incidents.iter().filter(|i| i.is_open()).count());
+    report.undelivered = count(next.outbox.len());
+    report.plan = Some(plan);
+    if request.dry_run {
+        return report;
+    }
+
+    // The claim: what is to be done stands in the store before it is done.
+    let version = match world.save(&scheduler.name, &next, version).await {
+        Ok(version) => version,
+        Err(StoreError::Conflict) => {
+            info!(scheduler = scheduler.name, "another pass was first");
+            report.superseded = true;
+            return report;
+        }
+        Err(error) => {
+            warn!(scheduler = scheduler.name, %error, "the state could not be written");
+            report.problems.push(format!("state not written: {error}"));
+            return report;
+        }
+    };
+
+    let mut done = Done::default();
+    if let Some(remediation) = &restart {
+        let answer = world.restart(scheduler, remediation).await;
+        match &answer {
+            Ok(_) => {
+                info!(
+                    scheduler = scheduler.name,
+                    cure = remediation.cure.id(),
+                    "restarted"
+                );
+                report.restarted = true;
+            }
+            Err(error) => {
+                let cure = remediation.cure.id();
+                warn!(scheduler = scheduler.name, cure, %error, "the restart failed");
+                report.problems.push(format!("{cure} failed: {error}"));
+            }
+        }
+        done.restart = Some(answer);
+    }
+    for notification in &next.outbox {
+        match deliver(world, config, Some(scheduler), notification).await {
+            Ok(()) => done.delivered.push(notification.id.clone()),
+            Err(error) => {
+                warn!(scheduler = scheduler.name, id = notification.id, %error, "not delivered");
+                report
+                    .problems
+                    .push(format!("message not delivered: {error}"));
+                // The next one would most likely fare the same, and time is short.
+                break;
+            }
+        }
+    }
+    report.delivered = count(done.delivered.len());
+    report.undelivered = count(next.outbox.len() - done.delivered.len());
+    if done != Done::default()
+        && let Err(error) = settle(world, &scheduler.name, &mut next, version, &done).await
+    {
+        warn!(scheduler = scheduler.name, %error, "what was done could not be written down");
+        report.problems.push(format!("state not settled: {error}"));
+    }
+    report
+}
+
+/// Looks: at the log always, at the rest only on suspicion.
+async fn collect<W: World>(
+    world: &W,
+    scheduler: &Scheduler,
+    state: &State,
+    fleet: Fleet,
+    now: Timestamp,
+) -> Snapshot {
+    let log = world
+        .log(scheduler, window_start(scheduler, state, now), now)
+        .await;
+    let mut seen = state.clone();
+    if let Observed::Known(window) = &log {
+        history::fold(&mut seen, scheduler, window, now);
+    }
+    let wanted = judge::wanted(scheduler, &log, &seen, now);
+    let probe = async {
+        if !wanted.probe {
+            return None;
+        }
+        // Only lines within the allowed silence prove that the logs live.
+        let from = now - Silence::of(scheduler, &seen, now).allowed;
+        Some(world.probe(scheduler, from, now).await)
+    };
+    let service = async {
+        match &scheduler.ecs {
+            Some(ecs) if wanted.service => Some(world.service(ecs).await),
+            _ => None,
+        }
+    };
+    let (probe, service) = futures::join!(probe, service);
+    Snapshot {
+        log,
+        probe,
+        service,
+        fleet,
+    }
+}
+
+/// Where the log window begins: an overlap before the last one's end, or the first look back.
+fn window_start(scheduler: &Scheduler, state: &State, now: Timestamp) -> Timestamp {
+    let from = match state.checked_until {
+        Some(until) => until - state.overlap(),
+        None => {
+            let stale_after = match scheduler.stale_after {
+                StaleAfter::Auto => FIRST_LOOK,
+                StaleAfter::Fixed(fixed) => fixed,
+            };
+            now - FIRST_LOOK.max(stale_after)
+        }
+    };
+    from.max(now - LONGEST_LOOK)
+}
+
+/// What was done after the claim.
+#[derive(Debug, Default, PartialEq)]
+struct Done {
+    restart: Option<Result<Option<String>, CallError>>,
+    delivered: Vec<String>,
+}
+
+impl Done {
+    fn write_into(&self, state: &mut State) {
+        state
+            .outbox
+            .retain(|waiting| !self.delivered.contains(&waiting.id));
+        if let Some(answer) = &self.restart {
+            remedy::settle(state, answer);
+        }
+    }
+}
+
+/// Writes down what was done. Should another pass have written meanwhile, it is written into
+/// that pass's state.
+async fn settle<W: World>(
+    world: &W,
+    name: &str,
+    state: &mut State,
+    mut version: Version,
+    done: &Done,
+) -> Result<(), StoreError> {
+    for _ in 0..SETTLE_TRIES {
+        done.write_into(state);
+        match world.save(name, state, version).await {
+            Err(StoreError::Conflict) => (*state, version) = world.load(name).await?,
+            answer => return answer.map(|_| ()),
+        }
+    }
+    Err(StoreError::Conflict)
+}
+
+async fn deliver<W: World>(
+    world: &W,
+    config: &Config,
+    scheduler: Option<&Scheduler>,
+    notification: &Notification,
+) -> Result<(), CallError> {
+    let context = Context {
+        scheduler,
+        language: config.alerts.language,
+        region: world.region(),
+    };
+    world
+        .publish(&message::render(notification, &context))
+        .await
+}
+
+/// A pass with a configuration that cannot be used: it says so to people, and does nothing else.
+pub async fn misconfigured<W: World>(world: &W, mistakes: &Mistakes) -> Report {
+    let now = world.now();
+    let mut report = Report {
+        at: now,
+        dry_run: false,
+        schedulers: Vec::new(),
+        problems: mistakes
+            .0
+            .iter()
+            .map(|m| format!("{}: {}", m.place, m.message))
+            .collect(),
+    };
+    let (state, version) = match world.load(CONFIGURATION).await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            report.problems.push(format!("state not loaded: {error}"));
+            return report;
+        }
+    };
+    let mut next = decide::misconfigured(CONFIGURATION, mistakes, &state, now);
+    if next.outbox.is_empty() {
+        return report;
+    }
+    let version = match world.save(CONFIGURATION, &next, version).await {
+        Ok(version) => version,
+        Err(StoreError::Conflict) => return report,
+        Err(error) => {
+            report.problems.push(format!("state not written: {error}"));
+            return report;
+        }
+    };
+    let mut done = Done::default();
+    for notification in &next.outbox {
+        let context = Context {
+            scheduler: None,
+            language: crate::config::Language::default(),
+            region: world.region(),
+        };
+        match world
+            .publish(&message::render(notification, &context))
+            .await
+        {
+            Ok(()) => done.delivered.push(notification.id.clone()),
+            Err(error) => report
+                .problems
+                .push(format!("message not delivered: {error}")),
+        }
+    }
+    if let Err(error) = settle(world, CONFIGURATION, &mut next, version, &done).await {
+        report.problems.push(format!("state not settled: {error}"));
+    }
+    report
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

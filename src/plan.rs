@@ -367,11 +367,13 @@ pub enum Gate {
     MutableImageTag,
     /// The replica's task is gone already.
     TaskGone,
+    /// The call failed too often; a person must look at its error.
+    CallsFailed,
 }
 
 impl Gate {
     /// Every gate, for tables and tests.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::TooEarly,
         Self::JobMayBeRunning,
         Self::ConditionNotRestartable,
@@ -391,6 +393,7 @@ impl Gate {
         Self::Storm,
         Self::MutableImageTag,
         Self::TaskGone,
+        Self::CallsFailed,
     ];
 
     /// Its name in plans, reports, messages and the replay contract.
@@ -415,6 +418,7 @@ impl Gate {
             Self::Storm => "storm",
             Self::MutableImageTag => "mutable-image-tag",
             Self::TaskGone => "task-gone",
+            Self::CallsFailed => "calls-failed",
         }
     }
 }

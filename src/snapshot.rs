@@ -25,6 +25,14 @@ impl<T> Observed<T> {
             Self::Unknown(_) => None,
         }
     }
+
+    /// Why it is not known, where it is not.
+    pub fn unknown(&self) -> Option<&CallError> {
+        match self {
+            Self::Known(_) => None,
+            Self::Unknown(error) => Some(error),
+        }
+    }
 }
 
 /// Why a call gave no answer, and so why a signal is unknown or an act undone.

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::condition::{Condition, Severity, Slot};
+use crate::cause::Cause;
+use crate::condition::{Condition, Fact, Severity, Slot};
 use crate::history::{ErrorHistory, Heartbeats, JobHistory};
 use crate::plan::{CureKind, Notification};
 
@@ -42,7 +43,7 @@ pub struct State {
     /// The jobs, by normalised name: those in the configuration, and long ones.
     pub jobs: BTreeMap<String, JobHistory>,
     /// Passes in a row that could not see, by sense (`logs`, `ecs`).
-    pub blind: BTreeMap<String, u32>,
+    pub blind: BTreeMap<String, Blind>,
     /// Since when the silence is excused by a deployment or a starting task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excused_since: Option<Timestamp>,
@@ -55,6 +56,15 @@ pub struct State {
     /// Fields of a version that this program does not know; kept as they are.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
+}
+
+/// A sense that did not see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blind {
+    /// Passes in a row.
+    pub passes: u32,
+    /// The first of them.
+    pub since: Timestamp,
 }
 
 /// Something wrong, from the first look to the all-clear.
@@ -92,12 +102,21 @@ pub struct Incident {
     /// The faces that were told already, `condition/cause`, so that a flip back is no news.
     #[serde(default)]
     pub told: Vec<String>,
+    /// Why, as last proven; root cause first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<Cause>,
+    /// The facts that prove it, as last found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proof: Vec<Fact>,
     /// Looks in a row that found nothing.
     #[serde(default)]
     pub good_looks: u32,
-    /// Heartbeats since it looked good again.
+    /// Different heartbeats that these looks saw.
     #[serde(default)]
     pub good_beats: u32,
+    /// The newest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_beat_at: Option<Timestamp>,
     /// When it began to look good, or bad, without a break; for flapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steady_since: Option<Timestamp>,
@@ -154,6 +173,9 @@ pub struct Attempt {
     /// The task that was stopped, for [`CureKind::StopTask`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// Marks what RunTask starts, and makes a repeated call harmless.
+    #[serde(default)]
+    pub token: String,
     /// When the claim was written; the restart follows it.
     pub claimed_at: Timestamp,
     /// Calls that failed. They use up retries, not the attempt.
@@ -161,6 +183,9 @@ pub struct Attempt {
     pub failed_calls: u32,
     /// How it stands.
     pub outcome: Outcome,
+    /// People were told how it ended.
+    #[serde(default)]
+    pub told: bool,
 }
 
 /// How a restart stands.
@@ -265,11 +290,15 @@ impl State {
 
     /// Drops a little of what is missed least. False when nothing is left to drop.
     fn drop_least(&mut self) -> bool {
-        let oldest = (self.jobs.iter())
-            .min_by_key(|(_, job)| job.last_seen())
-            .map(|(name, _)| name.clone());
-        if let Some(name) = oldest {
-            self.jobs.remove(&name);
+        if !self.jobs.is_empty() {
+            // An eighth at a time: each try costs a serialisation.
+            let mut oldest: Vec<_> = (self.jobs.iter())
+                .map(|(name, job)| (job.last_seen(), name.clone()))
+                .collect();
+            oldest.sort_unstable();
+            for (_, name) in oldest.iter().take(oldest.len().div_ceil(8)) {
+                self.jobs.remove(name);
+            }
             return true;
         }
         if self.heartbeats.drop_oldest_stream() || self.errors.drop_oldest() {

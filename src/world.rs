@@ -26,6 +26,9 @@ pub trait World {
     /// When the pass must have ended, if anything ends it.
     fn deadline(&self) -> Option<Timestamp>;
 
+    /// The AWS region, for links and commands in messages; empty if unknown.
+    fn region(&self) -> &str;
+
     /// Reads a scheduler's state; a new one if there is none.
     async fn load(&self, scheduler: &str) -> Result<(State, Version), StoreError>;
 

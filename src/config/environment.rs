@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{Config, Mistake, Mistakes, read};
+use super::{Config, Mistakes, read};
 
 /// The environment variables that the program knows, read once at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,8 +17,13 @@ pub struct Environment {
 pub enum Origin {
     /// A file.
     File(PathBuf),
-    /// The text itself, in `WATCHDOG_CONFIG`.
-    Inline(String),
+    /// The text itself, and what it is called in mistakes.
+    Text {
+        /// `WATCHDOG_CONFIG`, or the parameter's name.
+        name: String,
+        /// The document.
+        text: String,
+    },
     /// A parameter of the SSM Parameter Store, by name.
     Ssm(String),
     /// The variables themselves describe one scheduler.
@@ -87,6 +92,10 @@ enum Shape {
 
 impl Environment {
     /// Reads the process's environment. An empty variable counts as unset.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the only reader of the environment"
+    )]
     pub fn of_process() -> Self {
         Self::of(std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -116,7 +125,7 @@ impl Environment {
     /// All mistakes in them, each with the variable's name as its place.
     pub fn config(&self) -> Result<Config, Mistakes> {
         if self.get("WATCHDOG_LOG_GROUPS").is_none() {
-            return Err(Mistakes::one(
+            return Err(Mistakes::at(
                 "environment",
                 "nothing is configured: set WATCHDOG_CONFIG to a file, or WATCHDOG_LOG_GROUPS \
                  and WATCHDOG_SCHEDULER for one scheduler",
@@ -155,7 +164,13 @@ impl Environment {
             }
             let value = match shape {
                 Shape::Text => quoted(value),
-                Shape::Literal => value.trim().replace(['\n', '\r'], " "),
+                // What is neither a number nor true or false is told so by its key.
+                Shape::Literal => match value.trim() {
+                    text if text.parse::<bool>().is_ok() || text.parse::<i64>().is_ok() => {
+                        text.to_owned()
+                    }
+                    text => quoted(text),
+                },
                 Shape::List => {
                     let items: Vec<String> = (value.split(','))
                         .map(str::trim)
@@ -190,6 +205,24 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// Reads the configuration from where it is.
+///
+/// # Errors
+/// It cannot be read, all mistakes in it, or it is in the SSM Parameter Store, where only
+/// [`Aws::fetch`](crate::aws::Aws::fetch) can get it.
+pub fn load(origin: &Origin, environment: &Environment) -> Result<Config, Mistakes> {
+    let config = match origin {
+        Origin::Variables => environment.config(),
+        Origin::Text { name, text } => Config::parse(text, name),
+        Origin::File(file) => Config::read(file),
+        Origin::Ssm(name) => Err(Mistakes::at(
+            "WATCHDOG_CONFIG",
+            format!("the parameter `{name}` is read from AWS only; give --config FILE"),
+        )),
+    }?;
+    Ok(environment.complete(config))
+}
+
 /// Decides where the configuration comes from.
 ///
 /// `given` is the command line's `--config`; then `WATCHDOG_CONFIG`, the file packed with the
@@ -206,7 +239,10 @@ pub fn origin(
         return match value.strip_prefix("ssm:") {
             Some(name) => Origin::Ssm(name.trim().to_owned()),
             // No path holds a line break or a table, and no document lacks them.
-            None if value.contains('\n') || value.contains('[') => Origin::Inline(value.to_owned()),
+            None if value.contains('\n') || value.contains('[') => Origin::Text {
+                name: "WATCHDOG_CONFIG".to_owned(),
+                text: value.to_owned(),
+            },
             None => Origin::File(PathBuf::from(value)),
         };
     }
@@ -216,13 +252,4 @@ pub fn origin(
         return Origin::File(packed);
     }
     Origin::Variables
-}
-
-impl From<std::io::Error> for Mistakes {
-    fn from(error: std::io::Error) -> Self {
-        Self(vec![Mistake {
-            place: "configuration".to_owned(),
-            message: error.to_string(),
-        }])
-    }
 }

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use toml_span::de_helpers::TableHelper;
-use toml_span::{DeserError, Deserialize, Error, ErrorKind, Span, Value};
+use toml_span::{DeserError, Deserialize, Error, ErrorKind, Span, Spanned, Value};
 
 use super::{
     Alerts, Config, Cure, DateWindow, Ecs, EcsTarget, ErrorRules, Job, Language, Limits, Mistake,
@@ -191,9 +191,9 @@ impl<'de> Reader<'de> {
 impl<'de> Deserialize<'de> for Config {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
-        let alerts = reader.get("alerts").unwrap_or_default();
+        let alerts: Alerts = reader.get("alerts").unwrap_or_default();
         let limits = reader.get("limits").unwrap_or_default();
-        let schedulers: Vec<Scheduler> = match reader.table.take("scheduler") {
+        let mut schedulers: Vec<Spanned<Scheduler>> = match reader.table.take("scheduler") {
             None => {
                 let span = Span::new(0, 0);
                 reader.mistake(span, "there is no [[scheduler]]: nothing to watch");
@@ -211,19 +211,22 @@ impl<'de> Deserialize<'de> for Config {
                 })
             }
         };
+        for scheduler in &mut schedulers {
+            scheduler.value.remind_after = alerts.remind_after;
+        }
         for (index, scheduler) in schedulers.iter().enumerate() {
+            let name = &scheduler.value.name;
             if schedulers[..index]
                 .iter()
-                .any(|other| other.name == scheduler.name)
+                .any(|other| other.value.name == *name)
             {
-                let message = format!("two schedulers are named `{}`", scheduler.name);
-                reader.mistake(Span::new(0, 0), message);
+                reader.mistake(scheduler.span, format!("two schedulers are named `{name}`"));
             }
         }
         reader.finish(Some(Self {
             alerts,
             limits,
-            schedulers,
+            schedulers: schedulers.into_iter().map(|s| s.value).collect(),
         }))
     }
 }
@@ -353,6 +356,7 @@ impl<'de> Deserialize<'de> for Scheduler {
                 errors,
                 jobs,
                 remediation,
+                remind_after: Alerts::default().remind_after,
             })
         })();
         reader.finish(built)
@@ -574,11 +578,18 @@ struct Pattern(PatternSpec);
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
+        let span = reader.span;
         let kind = reader.required_text::<PatternKind>("kind");
         let pattern = reader.required_text::<NonEmpty>("pattern");
-        let built =
-            (kind.zip(pattern)).map(|(kind, pattern)| Self(PatternSpec::new(kind, pattern.0)));
-        reader.finish(built)
+        let aborts = reader.get("aborts").unwrap_or(false);
+        let spec = kind.zip(pattern).map(|(kind, pattern)| PatternSpec {
+            aborts,
+            ..PatternSpec::new(kind, pattern.0)
+        });
+        if let Some(Err(error)) = spec.as_ref().map(PatternSpec::check) {
+            reader.mistake(span, error.to_string());
+        }
+        reader.finish(spec.map(Self))
     }
 }
 
@@ -601,7 +612,7 @@ impl FromText for Name {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(plain) {
             return Err(format!(
-                "a scheduler's name has 1 to {LONGEST_NAME} letters, digits or `-`, `_`, `.`, `/`"
+                "`{text}`: a scheduler's name has 1 to {LONGEST_NAME} letters, digits or `-`, `_`, `.`, `/`"
             ));
         }
         Ok(Self(text.to_owned()))
@@ -736,7 +747,18 @@ impl FromText for ReplicaCure {
 
 impl FromText for PatternKind {
     fn from_text(text: &str) -> Result<Self, String> {
-        word("kind", text, PatternKind::WORDS)
+        let words = [
+            ("heartbeat", Self::Banner),
+            ("idle", Self::Idle),
+            ("started", Self::Started),
+            ("ended", Self::Ended),
+            ("failed", Self::Failed),
+            ("skipped", Self::Skipped),
+            ("boot", Self::Boot),
+            ("error", Self::Error),
+            ("other", Self::Other),
+        ];
+        word("kind", text, &words)
     }
 }
 

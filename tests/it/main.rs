@@ -1,4 +1,17 @@
-//! The one integration binary.
+//! All integration tests in one binary: one build, one start.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "helpers of tests fail as tests do"
+)]
 
+mod aws;
 mod cause;
+mod config;
+mod decide;
+mod history;
+mod line;
 mod message;
+mod stage;

@@ -1,0 +1,81 @@
+# Everything a fresh machine with Rust (cargo) and Python 3 needs.
+#
+#   make test      all checks and all tests; the first run installs the tools and takes several minutes
+#   make demo      the main job on the embedded default: no AWS, no network
+#   make deploy    build for AWS and deploy, with questions
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+TOOLS := $(CURDIR)/.tools
+SAM_ENV := $(TOOLS)/sam
+EMULATOR_ENV := $(TOOLS)/ministack
+SAM := $(SAM_ENV)/bin/sam
+
+# The tests run the function on this machine, so it is built for this machine's processor.
+ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+DEPLOY_ARCH ?= arm64
+CARGO_LAMBDA_ARCH := $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
+
+export PATH := $(SAM_ENV)/bin:$(PATH)
+export SAM_CLI_TELEMETRY := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: tools
+tools: $(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed
+
+# Two environments: aws-sam-cli and ministack want different versions of botocore.
+$(SAM_ENV)/.installed: tools/requirements-sam.txt
+$(EMULATOR_ENV)/.installed: tools/requirements-ministack.txt
+$(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed:
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --requirement $<
+	touch $@
+
+.PHONY: lambda
+lambda: $(SAM_ENV)/.installed
+	cargo lambda build --release $(CARGO_LAMBDA_ARCH) --bin scheduler-watchdog
+
+# `sam build` packs the bootstrap alone; a watchdog.toml beside this file goes with it.
+.PHONY: package
+package: lambda
+	$(SAM) build --parameter-overrides Architecture=$(ARCH)
+	if [ -f watchdog.toml ]; then cp watchdog.toml .aws-sam/build/WatchdogFunction/; fi
+
+.PHONY: lint
+lint: $(SAM_ENV)/.installed
+	AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint --template template.yaml
+	$(SAM_ENV)/bin/cfn-lint --append-rules cfn_lint_serverless.rules -- template.yaml
+
+# The tests find the tools through these variables; `cargo test` without them leaves those tests out.
+.PHONY: test
+test: tools lint package
+	E2E_ARCH=$(ARCH) \
+	E2E_SAM=$(SAM) \
+	E2E_TEMPLATE=$(CURDIR)/.aws-sam/build/template.yaml \
+	E2E_BOOTSTRAP=$(CURDIR)/.aws-sam/build/WatchdogFunction/bootstrap \
+	E2E_EMULATOR_PYTHON=$(EMULATOR_ENV)/bin/python \
+	E2E_EMULATOR=$(CURDIR)/tools/emulator.py \
+	E2E_RIE="$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))" \
+	cargo test
+
+.PHONY: demo
+demo:
+	cargo run --quiet -- replay
+
+.PHONY: deploy
+deploy:
+	$(MAKE) package ARCH=$(DEPLOY_ARCH)
+	$(SAM) deploy --guided --parameter-overrides Architecture=$(DEPLOY_ARCH)
+
+.PHONY: clean
+clean:
+	rm -rf $(TOOLS) .aws-sam
+	cargo clean

@@ -1,0 +1,339 @@
+//! The life of an incident: pending, firing, recovering, resolved; and what is said of it when.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::condition::{Condition, Finding, Slot};
+use crate::judge::Look;
+use crate::plan::{Occasion, Reason};
+use crate::snapshot::ServiceFacts;
+use crate::state::{Incident, Phase, State};
+
+/// Good looks in a row that end an incident, each with a heartbeat of its own where the
+/// incident is about heartbeats.
+const GOOD_LOOKS: u32 = 2;
+
+/// The longest pause between two reminders, unless the first is longer still.
+const LONGEST_REMINDER: SignedDuration = SignedDuration::from_hours(4);
+
+/// More than this many transitions within [`FLAPPING_SPAN`] are flapping.
+const FLAPPING_TRANSITIONS: usize = 4;
+
+/// The span in which transitions are counted, and for which a resolved incident is remembered.
+const FLAPPING_SPAN: SignedDuration = SignedDuration::from_hours(2);
+
+/// How long a flapping incident must be steady, good or bad, before it counts as such.
+const STEADY: SignedDuration = SignedDuration::from_mins(30);
+
+/// Faces of one incident that are remembered as told.
+const MOST_FACES: usize = 12;
+
+/// What is to be said of an incident.
+#[derive(Clone, Debug, PartialEq)]
+pub struct News {
+    /// The incident's id.
+    pub incident: String,
+    /// What happened to it.
+    pub occasion: Occasion,
+    /// When.
+    pub at: Timestamp,
+    /// The number of the message about it, from 1.
+    pub number: u32,
+}
+
+/// What the life of incidents depends on, besides what was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// The scheduler's name.
+    pub scheduler: &'a str,
+    /// The pass's time.
+    pub now: Timestamp,
+    /// This look counts: it is not a repetition of the one before.
+    pub counts: bool,
+    /// The log could be read.
+    pub seeing: bool,
+    /// What ECS says, where it was asked and answered.
+    pub service: Option<&'a ServiceFacts>,
+    /// Time to the first reminder.
+    pub remind_after: SignedDuration,
+}
+
+/// Carries all incidents over one look, and says what is new.
+pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Vec<News> {
+    let mut news = Vec::new();
+    let down = look.has(Slot::Loop);
+    for finding in &look.findings {
+        // A loop that is down explains the rest; what was told already goes on untold.
+        let explained = down
+            && matches!(
+                finding.condition.slot(),
+                Slot::Replica | Slot::Errors | Slot::Deployment
+            );
+        news.extend(found(state, finding, explained, moment));
+    }
+    let absent: Vec<usize> = (0..state.incidents.len())
+        .filter(|index| {
+            let incident = &state.incidents[*index];
+            incident.phase != Phase::Resolved
+                && !look.findings.iter().any(|f| is_about(incident, f))
+        })
+        .collect();
+    for index in absent {
+        let beat = newest_beat(state, &state.incidents[index], moment.service);
+        news.extend(not_found(&mut state.incidents[index], look, beat, moment));
+    }
+    state.incidents.retain(|incident| match incident.phase {
+        // Never told, and not there any more: forgotten.
+        Phase::Pending => look.findings.iter().any(|f| is_about(incident, f)) || !moment.seeing,
+        Phase::Resolved => incident
+            .transitions
+            .last()
+            .is_some_and(|at| moment.now.duration_since(*at) < FLAPPING_SPAN),
+        Phase::Firing | Phase::Recovering => true,
+    });
+    news
+}
+
+fn is_about(incident: &Incident, finding: &Finding) -> bool {
+    incident.slot == finding.condition.slot() && incident.subject == finding.subject
+}
+
+/// Something was found: a new incident, or one more sign of a known one.
+fn found(
+    state: &mut State,
+    finding: &Finding,
+    explained: bool,
+    moment: &Moment<'_>,
+) -> Option<News> {
+    let now = moment.now;
+    let known = (state.incidents.iter()).position(|incident| is_about(incident, finding));
+    let known = match known {
+        Some(index) if state.incidents[index].phase != Phase::Resolved => index,
+        _ if explained => return None,
+        // A new incident of a slot inherits the transitions of the one before.
+        earlier => {
+            let transitions = earlier
+                .map(|index| state.incidents.remove(index).transitions)
+                .unwrap_or_default();
+            state.incidents.push(begin(finding, transitions, moment));
+            state.incidents.len() - 1
+        }
+    };
+    let incident = &mut state.incidents[known];
+    incident.condition = finding.condition;
+    incident.severity = finding.condition.severity();
+    incident.proof.clone_from(&finding.proof);
+    if !finding.causes.is_empty() {
+        incident.causes.clone_from(&finding.causes);
+    }
+    match incident.phase {
+        Phase::Pending => {
+            let second_look = moment.counts && now > incident.found_at;
+            (finding.corroborated || second_look).then(|| fire(incident, now))
+        }
+        Phase::Recovering => {
+            incident.phase = Phase::Firing;
+            incident.good_looks = 0;
+            incident.good_beats = 0;
+            incident.steady_since = Some(now);
+            None
+        }
+        Phase::Firing => {
+            if incident.flapping && is_steady(incident, now) {
+                incident.flapping = false;
+            }
+            (!explained)
+                .then(|| still_firing(incident, moment))
+                .flatten()
+        }
+        Phase::Resolved => None,
+    }
+}
+
+fn begin(finding: &Finding, transitions: Vec<Timestamp>, moment: &Moment<'_>) -> Incident {
+    let subject = finding.subject.as_deref();
+    let about = subject
+        .map(|subject| format!("/{subject}"))
+        .unwrap_or_default();
+    Incident {
+        id: format!(
+            "{}/{}{about}/{:.0}",
+            moment.scheduler, finding.condition, moment.now
+        ),
+        slot: finding.condition.slot(),
+        subject: finding.subject.clone(),
+        condition: finding.condition,
+        severity: finding.condition.severity(),
+        phase: Phase::Pending,
+        since: finding.since,
+        found_at: moment.now,
+        fired_at: None,
+        notified_at: None,
+        messages: 0,
+        reminders: 0,
+        told: Vec::new(),
+        causes: Vec::new(),
+        proof: Vec::new(),
+        good_looks: 0,
+        good_beats: 0,
+        good_beat_at: None,
+        steady_since: Some(moment.now),
+        flapping: false,
+        transitions,
+    }
+}
+
+/// An incident begins to fire.
+fn fire(incident: &mut Incident, now: Timestamp) -> News {
+    incident.phase = Phase::Firing;
+    incident.fired_at = Some(now);
+    incident.steady_since = Some(now);
+    let told = face(incident);
+    incident.told = vec![told];
+    transition(incident, now);
+    incident.flapping = incident.transitions.len() > FLAPPING_TRANSITIONS;
+    let occasion = match incident.flapping {
+        true => Occasion::Flapping,
+        false => Occasion::Opened,
+    };
+    say(incident, occasion, now)
+}
+
+/// A firing incident goes on: news if it has a new face, a reminder if it is time for one.
+fn still_firing(incident: &mut Incident, moment: &Moment<'_>) -> Option<News> {
+    let face = face(incident);
+    if !incident.told.contains(&face) && incident.told.len() < MOST_FACES {
+        incident.told.push(face);
+        incident.reminders = 0;
+        return Some(say(incident, Occasion::Changed, moment.now));
+    }
+    let doublings = incident.reminders.min(16);
+    let pause =
+        (moment.remind_after * (1 << doublings)).min(LONGEST_REMINDER.max(moment.remind_after));
+    let due = (incident.notified_at).is_none_or(|at| moment.now.duration_since(at) >= pause);
+    due.then(|| {
+        incident.reminders += 1;
+        say(incident, Occasion::Reminder, moment.now)
+    })
+}
+
+/// Nothing was found of an incident in this look. `beat` is the newest heartbeat of what it is
+/// about, for incidents that are about heartbeats.
+fn not_found(
+    incident: &mut Incident,
+    look: &Look,
+    beat: Beat,
+    moment: &Moment<'_>,
+) -> Option<News> {
+    if incident.phase == Phase::Pending {
+        return None;
+    }
+    let about_loop = matches!(incident.slot, Slot::Loop | Slot::Replica);
+    if about_loop && look.excuse == Some(Reason::DesiredCountZero) {
+        return Some(resolve(incident, moment.now));
+    }
+    // What cannot be judged in this look stays as it is.
+    let judged = match incident.slot {
+        Slot::Loop => moment.seeing && look.excuse.is_none(),
+        Slot::Replica => {
+            moment.seeing
+                && look.excuse.is_none()
+                && !look.has(Slot::Loop)
+                && moment.service.is_some()
+        }
+        Slot::Errors => moment.seeing && !look.has(Slot::Loop),
+        Slot::Deployment => moment.service.is_some(),
+        Slot::Watchdog => match incident.subject.as_deref() {
+            Some(crate::judge::ECS) => moment.service.is_some(),
+            _ => moment.seeing,
+        },
+        Slot::Configuration => true,
+    };
+    if !judged || !moment.counts {
+        return None;
+    }
+    if incident.phase == Phase::Firing {
+        incident.phase = Phase::Recovering;
+        incident.steady_since = Some(moment.now);
+        incident.good_beat_at = incident.fired_at;
+    }
+    incident.good_looks += 1;
+    if let Beat::At(at) = beat
+        && Some(at) > incident.good_beat_at
+    {
+        incident.good_beats += 1;
+        incident.good_beat_at = Some(at);
+    }
+    let beating = match beat {
+        Beat::NotNeeded => true,
+        Beat::Never | Beat::At(_) => incident.good_beats >= GOOD_LOOKS,
+    };
+    let good = incident.good_looks >= GOOD_LOOKS && beating;
+    let quiet = !incident.flapping || is_steady(incident, moment.now);
+    (good && quiet).then(|| resolve(incident, moment.now))
+}
+
+/// The newest heartbeat of what an incident is about.
+#[derive(Clone, Copy)]
+enum Beat {
+    NotNeeded,
+    Never,
+    At(Timestamp),
+}
+
+fn newest_beat(state: &State, incident: &Incident, service: Option<&ServiceFacts>) -> Beat {
+    let beats = &state.heartbeats;
+    let at = match (incident.slot, &incident.subject) {
+        (Slot::Loop, _) if incident.condition == Condition::SchedulerFailing => beats.last_clean,
+        (Slot::Loop, _) => beats.last,
+        // A task that is gone never beats again: its incident ends with it.
+        (Slot::Replica, Some(task)) => {
+            let runs = service.is_some_and(|facts| facts.running().any(|t| t.id == *task));
+            if !runs {
+                return Beat::NotNeeded;
+            }
+            beats.of_task(task)
+        }
+        _ => return Beat::NotNeeded,
+    };
+    at.map_or(Beat::Never, Beat::At)
+}
+
+fn resolve(incident: &mut Incident, now: Timestamp) -> News {
+    incident.phase = Phase::Resolved;
+    if incident.flapping {
+        incident.flapping = false;
+        incident.transitions.clear();
+    }
+    transition(incident, now);
+    say(incident, Occasion::Resolved, now)
+}
+
+fn transition(incident: &mut Incident, now: Timestamp) {
+    (incident.transitions).retain(|at| now.duration_since(*at) < FLAPPING_SPAN);
+    incident.transitions.push(now);
+}
+
+fn is_steady(incident: &Incident, now: Timestamp) -> bool {
+    (incident.steady_since).is_some_and(|since| now.duration_since(since) >= STEADY)
+}
+
+/// What an incident looks like to a reader: a change of it is news.
+fn face(incident: &Incident) -> String {
+    let cause = incident
+        .causes
+        .first()
+        .map_or("unknown", |cause| cause.id.as_str());
+    format!("{}/{cause}", incident.condition)
+}
+
+/// Notes that something is said of an incident.
+pub fn say(incident: &mut Incident, occasion: Occasion, now: Timestamp) -> News {
+    incident.messages += 1;
+    incident.notified_at = Some(now);
+    News {
+        incident: incident.id.clone(),
+        occasion,
+        at: now,
+        number: incident.messages,
+    }
+}

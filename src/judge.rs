@@ -1,0 +1,626 @@
+//! What one look found: conditions, in the order in which they explain each other.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cause::{self, Cause, Clues};
+use crate::condition::{Condition, Fact, Finding, Slot};
+use crate::config::{EcsTarget, Scheduler};
+use crate::plan::Reason;
+use crate::snapshot::{CallError, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
+use crate::state::{Attempt, State};
+
+/// A scheduler that gave no heartbeat for this long after the watchdog's first look has never
+/// been seen.
+const NEVER_SEEN_AFTER: SignedDuration = SignedDuration::from_mins(30);
+
+/// A deployment in progress for longer than this is stuck, and excuses no silence any more.
+const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(30);
+
+/// Passes in a row without sight that make the watchdog blind.
+const BLIND_PASSES: u32 = 3;
+
+/// Aborted runs that it takes to say that every run aborts.
+const FAILING_RUNS: usize = 2;
+
+/// The longest that a silence is excused by a job that may be running.
+const LONGEST_RUN: SignedDuration = SignedDuration::from_hours(6);
+
+/// How far from the beginning of a silence a job's due time may lie, beyond the usual gap
+/// between heartbeats: the loop's pause drifts by up to a minute.
+const DUE_SLACK: SignedDuration = SignedDuration::from_mins(1);
+
+/// Replicas that are reported one by one; more than this many at once is the scheduler's trouble.
+const MOST_REPLICAS: usize = 5;
+
+/// Sentences about stopped tasks that a message shows.
+const MOST_STOPPED: usize = 5;
+
+/// The senses that can be blind.
+pub const LOGS: &str = "logs";
+/// The sense for ECS.
+pub const ECS: &str = "ecs";
+
+/// What one look found.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// What is wrong, the loop's trouble first.
+    pub findings: Vec<Finding>,
+    /// Why the loop is not judged although it is silent.
+    pub excuse: Option<Reason>,
+    /// Why the look found nothing; for the report.
+    pub calm: Reason,
+    /// The silence, as far as it can be known.
+    pub silence: Silence,
+    /// Errors in the worst error window since the last look.
+    pub errors: u32,
+    /// Lines of another kind are fresh: the logs themselves are alive.
+    pub logs_alive: bool,
+}
+
+/// How long nothing was heard, and how long that may last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Silence {
+    /// The newest heartbeat.
+    pub last: Option<Timestamp>,
+    /// The figure in force.
+    pub stale_after: SignedDuration,
+    /// `stale_after` plus the runtime of a job that was due when the silence began.
+    pub allowed: SignedDuration,
+    /// Jobs that may be running and keep the loop waiting.
+    pub running: Vec<PossibleRun>,
+}
+
+/// A job that was due when the silence began, and was not seen to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PossibleRun {
+    /// Its name.
+    pub job: String,
+    /// Until then a restart could kill it.
+    pub until: Timestamp,
+}
+
+impl Silence {
+    /// The silence of a scheduler at `now`.
+    pub fn of(scheduler: &Scheduler, state: &State, now: Timestamp) -> Self {
+        let stale_after = state.heartbeats.stale_after(scheduler.stale_after);
+        let mut silence = Self {
+            last: state.heartbeats.last,
+            stale_after,
+            allowed: stale_after,
+            running: Vec::new(),
+        };
+        let Some(last) = silence.last else {
+            return silence;
+        };
+        // Within a fresh silence no run needs to be looked for.
+        if now.duration_since(last) <= stale_after {
+            return silence;
+        }
+        let gap = state
+            .heartbeats
+            .usual_gap()
+            .unwrap_or(DUE_SLACK)
+            .max(DUE_SLACK);
+        let (from, until) = (last - DUE_SLACK, last + gap + DUE_SLACK);
+        for (job, known, longest) in due_jobs(scheduler, state, from, until) {
+            let runtime = known.unwrap_or(longest).min(LONGEST_RUN);
+            if let Some(known) = known {
+                silence.allowed = silence.allowed.max((stale_after + known).min(LONGEST_RUN));
+            }
+            // A run may take longer than any before it; killing it is worse than waiting.
+            let patience = if known.is_some() {
+                runtime * 2
+            } else {
+                runtime
+            };
+            let until = last + (stale_after + patience).min(LONGEST_RUN);
+            if patience > SignedDuration::ZERO && until > now {
+                silence.running.push(PossibleRun { job, until });
+            }
+        }
+        silence.allowed = silence.allowed.max(stale_after);
+        silence
+    }
+
+    /// How long nothing was heard.
+    pub fn lasts(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.last
+            .map(|last| now.duration_since(last).max(SignedDuration::ZERO))
+    }
+
+    /// Whether it is longer than allowed. A scheduler that was never heard is not silent.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.lasts(now).is_some_and(|lasts| lasts > self.allowed)
+    }
+
+    fn running_jobs(&self) -> Vec<String> {
+        self.running.iter().map(|run| run.job.clone()).collect()
+    }
+}
+
+/// The jobs that were due between `from` and `until` and were not seen to end: name, runtime if
+/// known, and the longest that is to be feared if not.
+fn due_jobs(
+    scheduler: &Scheduler,
+    state: &State,
+    from: Timestamp,
+    until: Timestamp,
+) -> Vec<(String, Option<SignedDuration>, SignedDuration)> {
+    let last = state.heartbeats.last;
+    let ended = |name: &str, due: Timestamp| {
+        state.jobs.get(name).is_some_and(|job| {
+            let over = job.ended_at.max(job.failed_at).is_some_and(|at| at >= due);
+            let moved_on = job
+                .starts
+                .last()
+                .is_some_and(|start| *start >= due && Some(*start) < last);
+            over || moved_on
+        })
+    };
+    let mut jobs = Vec::new();
+    for job in &scheduler.jobs {
+        let Some(due) = job.runs(from, until).next() else {
+            continue;
+        };
+        if ended(&job.name, due) {
+            continue;
+        }
+        let learned = state
+            .jobs
+            .get(&job.name)
+            .and_then(|history| history.longest());
+        let known = job.max_runtime.or(learned);
+        // Nothing known: at most until it is due again.
+        let next = job.runs(due, due + LONGEST_RUN).next();
+        let longest = next.map_or(LONGEST_RUN, |next| next.duration_since(due));
+        jobs.push((job.name.clone(), known, longest));
+    }
+    for (name, history) in &state.jobs {
+        let configured = scheduler.jobs.iter().any(|job| job.name == *name);
+        if !configured && history.was_due(from, until) && !ended(name, from) {
+            jobs.push((name.clone(), history.longest(), SignedDuration::ZERO));
+        }
+    }
+    jobs
+}
+
+/// Which further evidence a pass needs before it can decide. A healthy scheduler needs none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Any line from the same streams.
+    pub probe: bool,
+    /// What ECS says.
+    pub service: bool,
+}
+
+/// Decides which further evidence is needed, from the log alone. `state` has it folded in.
+pub fn wanted(
+    scheduler: &Scheduler,
+    log: &Observed<LogWindow>,
+    state: &State,
+    now: Timestamp,
+) -> Wanted {
+    let silence = Silence::of(scheduler, state, now);
+    let seeing = log.known().is_some();
+    let silent = seeing && (silence.is_over(now) || never_seen(state, now));
+    let failing = seeing && failing_since(state, silence.stale_after, now).is_some();
+    let replica = state.heartbeats.streams.len() > 1
+        && (state.heartbeats.streams.values())
+            .any(|beats| now.duration_since(beats.last) > silence.stale_after);
+    let open = |slot: Slot| {
+        state
+            .incidents
+            .iter()
+            .any(|i| i.slot == slot && i.is_open())
+    };
+    let needs_ecs = open(Slot::Loop) || open(Slot::Replica) || open(Slot::Deployment);
+    let blind_ecs = state.blind.contains_key(ECS);
+    let unproven = state.restarts.attempts.iter().any(Attempt::is_open);
+    Wanted {
+        probe: silent,
+        service: scheduler.ecs.is_some()
+            && (silent || failing || replica || needs_ecs || blind_ecs || unproven),
+    }
+}
+
+/// Judges a snapshot. `state` has the snapshot's log folded in and its blind passes counted;
+/// `checked_until` is how far the log had been read before.
+pub fn look(
+    scheduler: &Scheduler,
+    snapshot: &Snapshot,
+    state: &State,
+    checked_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Look {
+    let silence = Silence::of(scheduler, state, now);
+    let mut look = Look {
+        findings: Vec::new(),
+        excuse: None,
+        calm: Reason::HeartbeatFresh,
+        logs_alive: false,
+        errors: 0,
+        silence,
+    };
+    look.findings.extend(blindness(snapshot, state));
+    let window = match &snapshot.log {
+        Observed::Known(window) => window,
+        Observed::Unknown(error) => {
+            look.calm = Reason::Blind {
+                why: error.to_string(),
+            };
+            return look;
+        }
+    };
+    look.logs_alive = logs_alive(snapshot, &look.silence, now);
+    let facts = snapshot.service.as_ref().and_then(Observed::known);
+    match loop_trouble(scheduler, snapshot, state, &look, now) {
+        Standing::Calm(reason) => look.calm = reason,
+        Standing::Excused(reason) => look.excuse = Some(reason),
+        Standing::Bad(finding) => look.findings.insert(0, finding),
+    }
+    if let Some(facts) = facts {
+        look.findings.extend(stuck_deployment(facts, now));
+        if !look.has(Slot::Loop) && look.excuse.is_none() {
+            look.findings
+                .extend(silent_replicas(scheduler, state, facts, &look.silence, now));
+        }
+    }
+    let (errors, spike) = error_spike(scheduler, state, window, checked_until, now);
+    look.errors = errors;
+    look.findings.extend(spike);
+    look
+}
+
+impl Look {
+    /// A look that found one thing, and judged nothing else.
+    pub fn of(finding: Finding) -> Self {
+        Self {
+            findings: vec![finding],
+            excuse: None,
+            calm: Reason::HeartbeatFresh,
+            silence: Silence::default(),
+            errors: 0,
+            logs_alive: false,
+        }
+    }
+
+    /// Whether something of that slot was found.
+    pub fn has(&self, slot: Slot) -> bool {
+        self.findings.iter().any(|f| f.condition.slot() == slot)
+    }
+}
+
+/// How the loop stands.
+enum Standing {
+    Calm(Reason),
+    Excused(Reason),
+    Bad(Finding),
+}
+
+fn loop_trouble(
+    scheduler: &Scheduler,
+    snapshot: &Snapshot,
+    state: &State,
+    look: &Look,
+    now: Timestamp,
+) -> Standing {
+    let silence = &look.silence;
+    let facts = snapshot.service.as_ref().and_then(Observed::known);
+    if let Some(since) = failing_since(state, silence.stale_after, now) {
+        let aborts = u32::try_from(state.heartbeats.aborts.len()).unwrap_or(u32::MAX);
+        let mut proof = vec![Fact::Aborts { count: aborts }];
+        proof.extend(ecs_fact(scheduler, snapshot));
+        return Standing::Bad(finding(
+            Condition::SchedulerFailing,
+            since,
+            true,
+            proof,
+            state,
+            facts,
+        ));
+    }
+    let since = match silence.last {
+        Some(last) if silence.is_over(now) => last,
+        Some(last) if now.duration_since(last) <= silence.stale_after => {
+            return Standing::Calm(Reason::HeartbeatFresh);
+        }
+        Some(_) => {
+            return Standing::Calm(Reason::JobMayBeRunning {
+                jobs: silence.running_jobs(),
+            });
+        }
+        None if never_seen(state, now) => state.installed_at.unwrap_or(now),
+        None => return Standing::Calm(Reason::NotSeenYet),
+    };
+
+    let mut proof = vec![match silence.last {
+        Some(last) => Fact::LastHeartbeat { at: Some(last) },
+        None => Fact::WatchedSince { at: since },
+    }];
+    proof.push(Fact::Allowed {
+        seconds: silence.allowed.as_secs(),
+    });
+    if !silence.running.is_empty() {
+        proof.push(Fact::MayBeRunning {
+            jobs: silence.running_jobs(),
+        });
+    }
+    proof.extend(ecs_fact(scheduler, snapshot));
+    if let Some(facts) = facts {
+        if facts.desired == 0 {
+            return Standing::Excused(Reason::DesiredCountZero);
+        }
+        if is_down(scheduler, facts, silence, now) {
+            proof.extend(stopped(facts));
+            let condition = Condition::ServiceDown;
+            return Standing::Bad(finding(condition, since, true, proof, state, Some(facts)));
+        }
+        // Crash loops and stuck deployments would excuse a silence for ever.
+        let patient =
+            (state.excused_since).is_none_or(|since| now.duration_since(since) < STUCK_AFTER);
+        if let Some(excuse) = excuse(scheduler, facts, now)
+            && patient
+        {
+            return Standing::Excused(excuse);
+        }
+        proof.extend(stopped(facts));
+    }
+    let newest = probe(snapshot).and_then(Probe::newest_line);
+    if probe(snapshot).is_some() {
+        proof.push(Fact::OtherLines { newest });
+    }
+    let dead_logs = probe(snapshot).is_some() && !look.logs_alive;
+    let condition = match (dead_logs && facts.is_some(), silence.last) {
+        (true, _) => Condition::LogsSilent,
+        (false, Some(_)) => Condition::SchedulerSilent,
+        (false, None) => Condition::NeverSeen,
+    };
+    // Half an hour without any heartbeat needs no second look; nor does a silence for which
+    // the log is complete, its other lines are fresh and ECS runs tasks without deploying.
+    let corroborated =
+        condition == Condition::NeverSeen || (facts.is_some() && probe(snapshot).is_some());
+    Standing::Bad(finding(condition, since, corroborated, proof, state, facts))
+}
+
+fn probe(snapshot: &Snapshot) -> Option<&Probe> {
+    snapshot.probe.as_ref().and_then(Observed::known)
+}
+
+fn logs_alive(snapshot: &Snapshot, silence: &Silence, now: Timestamp) -> bool {
+    probe(snapshot)
+        .and_then(Probe::newest_line)
+        .is_some_and(|newest| now.duration_since(newest) <= silence.allowed)
+}
+
+fn never_seen(state: &State, now: Timestamp) -> bool {
+    state.heartbeats.last.is_none()
+        && (state.installed_at).is_some_and(|at| now.duration_since(at) >= NEVER_SEEN_AFTER)
+}
+
+/// Since when every run aborts, if so: no run came to its end for `stale_after`, and aborts
+/// show that the loop lives.
+fn failing_since(state: &State, stale_after: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+    let beats = &state.heartbeats;
+    let (first, newest) = (*beats.aborts.first()?, *beats.aborts.last()?);
+    let clean = beats.last_clean.unwrap_or(first);
+    let lives = now.duration_since(newest) <= stale_after;
+    let long = now.duration_since(clean) > stale_after;
+    (beats.aborts.len() >= FAILING_RUNS && lives && long).then_some(first)
+}
+
+/// Whether ECS runs nothing although it should. Tasks without a service come and go: there
+/// it is down when none was started for longer than a silence is allowed to last.
+fn is_down(scheduler: &Scheduler, facts: &ServiceFacts, silence: &Silence, now: Timestamp) -> bool {
+    let standing =
+        (scheduler.ecs.as_ref()).is_some_and(|ecs| matches!(ecs.target, EcsTarget::Service(_)));
+    let started = |at: Timestamp| now.duration_since(at) <= silence.allowed;
+    let none_runs = facts.running().next().is_none();
+    none_runs
+        && (standing
+            || !facts
+                .tasks
+                .iter()
+                .any(|t| t.started_at.is_some_and(started)))
+}
+
+fn excuse(scheduler: &Scheduler, facts: &ServiceFacts, now: Timestamp) -> Option<Reason> {
+    if let Some(deployment) = facts.deploying()
+        && now.duration_since(deployment.created_at) < STUCK_AFTER
+    {
+        return Some(Reason::DeploymentInProgress {
+            deployment: deployment.id.clone(),
+        });
+    }
+    (facts.running())
+        .find(|task| {
+            (task.started_at).is_some_and(|at| now.duration_since(at) < scheduler.startup_grace)
+        })
+        .map(|task| Reason::TaskStarting {
+            task: task.id.clone(),
+        })
+}
+
+fn stuck_deployment(facts: &ServiceFacts, now: Timestamp) -> Option<Finding> {
+    let deployment = facts.deploying()?;
+    let stuck = now.duration_since(deployment.created_at) >= STUCK_AFTER;
+    let proof = vec![Fact::Deployment {
+        id: deployment.id.clone(),
+        since: deployment.created_at,
+        failed_tasks: deployment.failed_tasks,
+    }];
+    stuck.then(|| Finding {
+        condition: Condition::DeploymentStuck,
+        subject: None,
+        since: deployment.created_at,
+        corroborated: true,
+        causes: Vec::new(),
+        proof,
+    })
+}
+
+/// Running tasks that give no heartbeat while others do.
+fn silent_replicas(
+    scheduler: &Scheduler,
+    state: &State,
+    facts: &ServiceFacts,
+    silence: &Silence,
+    now: Timestamp,
+) -> Vec<Finding> {
+    let running = facts.running().count();
+    if running < 2 {
+        return Vec::new();
+    }
+    (facts.running())
+        .filter_map(|task| {
+            let last = state.heartbeats.of_task(&task.id);
+            // A task that never spoke has had its time from its start on.
+            let since = last.or(task.started_at.map(|at| at + scheduler.startup_grace))?;
+            let silent = now.duration_since(since) > silence.allowed;
+            silent.then(|| Finding {
+                condition: Condition::ReplicaSilent,
+                subject: Some(task.id.clone()),
+                since,
+                corroborated: true,
+                causes: Vec::new(),
+                proof: vec![
+                    Fact::LastHeartbeat { at: last },
+                    Fact::Allowed {
+                        seconds: silence.allowed.as_secs(),
+                    },
+                    tasks_fact(facts),
+                ],
+            })
+        })
+        .take(MOST_REPLICAS)
+        .collect()
+}
+
+fn error_spike(
+    scheduler: &Scheduler,
+    state: &State,
+    window: &LogWindow,
+    checked_until: Option<Timestamp>,
+    now: Timestamp,
+) -> (u32, Option<Finding>) {
+    let rules = &scheduler.errors;
+    // What is older than one window before the last look is old news.
+    let after = checked_until.unwrap_or(now).min(now);
+    let (count, since) = state.errors.most_within(rules.window, after, now);
+    let usual = state.errors.usual(rules.window, now);
+    let unusual = usual.is_none_or(|usual| f64::from(count) > usual * rules.baseline_factor);
+    if count <= rules.threshold || !unusual {
+        return (count, None);
+    }
+    let proof = vec![Fact::Errors {
+        count,
+        seconds: rules.window.as_secs(),
+        threshold: rules.threshold,
+        usual: usual.map(|usual| usual.round() as u32),
+        at_least: window.truncated,
+    }];
+    let condition = Condition::ErrorSpike;
+    (
+        count,
+        Some(finding(condition, since, true, proof, state, None)),
+    )
+}
+
+/// The senses that have failed too often in a row.
+fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
+    let why = |sense: &str| -> Option<&CallError> {
+        match sense {
+            LOGS => snapshot.log.unknown(),
+            _ => snapshot.service.as_ref().and_then(Observed::unknown),
+        }
+    };
+    (state.blind.iter())
+        .filter(|(_, blind)| blind.passes >= BLIND_PASSES)
+        .filter_map(|(sense, blind)| {
+            Some(Finding {
+                condition: Condition::WatchdogBlind,
+                subject: Some(sense.clone()),
+                since: blind.since,
+                corroborated: true,
+                causes: Vec::new(),
+                proof: vec![Fact::Blind {
+                    why: why(sense)?.to_string(),
+                    passes: blind.passes,
+                }],
+            })
+        })
+        .collect()
+}
+
+fn finding(
+    condition: Condition,
+    since: Timestamp,
+    corroborated: bool,
+    proof: Vec<Fact>,
+    state: &State,
+    service: Option<&ServiceFacts>,
+) -> Finding {
+    // What led to the trouble may have been printed just before it began.
+    let from = since - SignedDuration::from_mins(2);
+    let errors: Vec<_> = (state.errors.notes.iter())
+        .filter(|note| note.at >= from)
+        .cloned()
+        .collect();
+    let causes: Vec<Cause> = cause::find(&Clues {
+        condition,
+        errors: &errors,
+        service,
+        booted_at: state.heartbeats.booted_at,
+        last_heartbeat: state.heartbeats.last,
+    });
+    Finding {
+        condition,
+        subject: None,
+        since,
+        corroborated,
+        causes,
+        proof,
+    }
+}
+
+fn tasks_fact(facts: &ServiceFacts) -> Fact {
+    Fact::Tasks {
+        running: u32::try_from(facts.running().count()).unwrap_or(u32::MAX),
+        desired: facts.desired,
+    }
+}
+
+/// What is known of the tasks, or why nothing is.
+fn ecs_fact(scheduler: &Scheduler, snapshot: &Snapshot) -> Option<Fact> {
+    scheduler.ecs.as_ref()?;
+    match &snapshot.service {
+        Some(Observed::Known(facts)) => Some(tasks_fact(facts)),
+        Some(Observed::Unknown(error)) => Some(Fact::EcsUnknown {
+            why: error.to_string(),
+        }),
+        None => None,
+    }
+}
+
+fn stopped(facts: &ServiceFacts) -> Option<Fact> {
+    let mut stopped: Vec<_> = facts
+        .tasks
+        .iter()
+        .filter(|t| t.stopped_at.is_some())
+        .collect();
+    stopped.sort_by_key(|task| std::cmp::Reverse(task.stopped_at));
+    let reasons: Vec<String> = (stopped.into_iter().take(MOST_STOPPED))
+        .map(|task| {
+            let mut sentence = format!("{}: {}", task.id, task.stopped_reason);
+            for container in &task.containers {
+                if let Some(code) = container.exit_code {
+                    sentence.push_str(&format!("; {} exit code {code}", container.name));
+                }
+                if !container.reason.is_empty() {
+                    sentence.push_str(&format!("; {}", container.reason));
+                }
+            }
+            sentence
+        })
+        .collect();
+    (!reasons.is_empty()).then_some(Fact::Stopped { reasons })
+}

@@ -1,0 +1,154 @@
+//! A regular expression → a text that must occur wherever it matches.
+//!
+//! CloudWatch can drop most uninteresting lines before they are sent, if it is told what
+//! every interesting line contains. That is found out from the patterns themselves, so that
+//! the coarse filter cannot forget one.
+
+use std::collections::BTreeSet;
+
+use regex_syntax::hir::{Class, Hir, HirKind};
+
+/// Texts shorter than this many bytes occur everywhere and would filter nothing.
+const MIN_LENGTH: usize = 3;
+
+/// Lower-case texts of which at least one occurs, in some case, in every raw line that
+/// matches `pattern` once it is cleaned. `None` where the pattern requires no such text.
+///
+/// A raw line can hold terminal escapes at the edges of words and of punctuation, and cleaned
+/// lines cannot; so a text consists of words with single spaces between them.
+pub(super) fn required(pattern: &str) -> Option<BTreeSet<String>> {
+    let hir = regex_syntax::parse(pattern).ok()?;
+    required_by(&hir)
+}
+
+fn required_by(hir: &Hir) -> Option<BTreeSet<String>> {
+    let mut search = Search::default();
+    search.walk(hir);
+    search.finish_run();
+    // The best filter is the one whose shortest text is longest; of those, the simplest.
+    search.found.into_iter().max_by_key(|texts| {
+        let shortest = texts.iter().map(String::len).min().unwrap_or(0);
+        (shortest, std::cmp::Reverse(texts.len()))
+    })
+}
+
+#[derive(Default)]
+struct Search {
+    /// The text that is required at this place, so far.
+    run: String,
+    /// Sets of which one text each is required.
+    found: Vec<BTreeSet<String>>,
+}
+
+impl Search {
+    fn walk(&mut self, hir: &Hir) {
+        match hir.kind() {
+            HirKind::Empty | HirKind::Look(_) => {}
+            HirKind::Literal(literal) => match std::str::from_utf8(&literal.0) {
+                Ok(text) => text.chars().for_each(|char| self.push(Some(char))),
+                Err(_) => self.push(None),
+            },
+            HirKind::Class(class) => self.push(the_letter(class)),
+            HirKind::Capture(capture) => self.walk(&capture.sub),
+            HirKind::Concat(parts) => parts.iter().for_each(|part| self.walk(part)),
+            HirKind::Alternation(branches) => {
+                self.finish_run();
+                let each: Option<Vec<_>> = branches.iter().map(required_by).collect();
+                self.found
+                    .extend(each.map(|each| each.into_iter().flatten().collect()));
+            }
+            HirKind::Repetition(repetition) => {
+                self.finish_run();
+                if repetition.min > 0 {
+                    self.found.extend(required_by(&repetition.sub));
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, char: Option<char>) {
+        match char {
+            Some(char) if is_word(char) => self.run.extend(char.to_lowercase()),
+            Some(' ') if !self.run.is_empty() && !self.run.ends_with(' ') => self.run.push(' '),
+            _ => self.finish_run(),
+        }
+    }
+
+    fn finish_run(&mut self) {
+        let text = std::mem::take(&mut self.run);
+        // A space at the end stands next to something that is not a word.
+        let text = text.trim_end();
+        if text.len() >= MIN_LENGTH {
+            self.found.push(BTreeSet::from([text.to_owned()]));
+        }
+    }
+}
+
+/// ASCII words, and letters that have no case (how other letters fold is up to the engine).
+fn is_word(char: char) -> bool {
+    char.is_ascii_alphanumeric()
+        || char == '_'
+        || (!char.is_ascii()
+            && char.is_alphanumeric()
+            && !char.is_lowercase()
+            && !char.is_uppercase())
+}
+
+/// The letter of a class that holds one letter in all its cases, as `(?i)` makes them. The
+/// long s and the Kelvin sign count as cases of s and k; that nobody prints them in a log
+/// is the one liberty taken here.
+fn the_letter(class: &Class) -> Option<char> {
+    let Class::Unicode(class) = class else {
+        return None;
+    };
+    let mut chars = class
+        .iter()
+        .take(4)
+        .flat_map(|range| (range.start()..=range.end()).take(4));
+    let letter = chars.next()?.to_ascii_lowercase();
+    chars
+        .all(|char| match char {
+            'ſ' => letter == 's',
+            '\u{212a}' => letter == 'k',
+            _ => char.to_ascii_lowercase() == letter,
+        })
+        .then_some(letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_texts() {
+        for (pattern, expected) in [
+            (
+                "No scheduled commands are ready to run",
+                "no scheduled commands are ready to run",
+            ),
+            (
+                r"^\s*Running scheduled command: (?<job>.+)$",
+                "running scheduled command",
+            ),
+            (r"^[0-9]{4} Running \[(?<job>.+)\] .* DONE$", "running"),
+            ("(?i)tasks skipped", "tasks skipped"),
+            ("Execution #[0-9]+ output", "execution"),
+            ("foo|barbar", "barbar or foo"),
+            ("x(?:foo|barbar)*yyyy", "yyyy"),
+            ("(?:abc)+", "abc"),
+            ("a+b?c*", ""),
+            ("foo|[0-9]+", ""),
+            ("ab", ""),
+            (".*", ""),
+            ("スケジューラ開始", "スケジューラ開始"),
+            ("äöü-straße", "stra"),
+            (r"\[ERROR\] Scheduler", "scheduler"),
+            ("x{3,5}abc", "abc"),
+            ("[a-z]abc", "abc"),
+        ] {
+            let found = required(pattern).unwrap_or_default();
+            let found: Vec<_> = found.into_iter().collect();
+            assert_eq!(found.join(" or "), expected, "{pattern}");
+        }
+    }
+}

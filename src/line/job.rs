@@ -1,0 +1,243 @@
+//! What a scheduler writes about a job, in one spelling: its name and how long it took.
+
+use std::sync::LazyLock;
+
+use jiff::SignedDuration;
+use regex::Regex;
+
+use super::clean::{bounded, clean};
+
+/// The longest job name, in bytes.
+const MAX_NAME: usize = 200;
+
+/// How much of a command is looked at, in bytes: the background form names the command
+/// first and Laravel's own wrapping after it.
+const MAX_COMMAND: usize = 4 * 1024;
+
+/// Wrappings around a command; `command` is what is inside.
+static WRAPPINGS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
+    [
+        // As the task line shows it.
+        r"^\[(?<command>.+)\]$",
+        // In the background: the command, then Laravel's own bookkeeping.
+        r"^\((?<command>.+?)\s*; .*schedule:finish.*$",
+        r#"^start /b cmd (?:/v:on )?/c "\((?<command>.+?) & .*schedule:finish.*$"#,
+        r"^(?<command>.+?)\s*&$",
+        // As another user.
+        r"^sudo -u \S+ -- sh -c '(?<command>.+)'$",
+        // With its output redirected.
+        r#"^(?<command>.+?)(?:\s+(?:[0-9]|&)?>{1,2}\s*(?:&[0-9]|'[^']*'|"[^"]*"|[^\s'"&]+))+$"#,
+    ]
+    .map(regex)
+});
+
+/// The PHP binary with its options, and `artisan`, each quoted or not.
+static ARTISAN: LazyLock<Regex> = LazyLock::new(|| {
+    regex(concat!(
+        r#"^(?:(?:'[^']*php[^'/]*'|"[^"]*php[^"/]*"|[^\s'"]*php[^\s'"/]*)\s+"#,
+        r#"(?:-d\s+\S+\s+|-\S+\s+)*)?"#,
+        r#"(?:'(?:[^']*/)?artisan'|"(?:[^"]*/)?artisan"|(?:[^\s'"]*/)?artisan)\s+"#,
+    ))
+});
+
+#[expect(
+    clippy::expect_used,
+    reason = "the patterns above, which a test compiles"
+)]
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a pattern of this file is valid")
+}
+
+/// The name by which a job is known, however the scheduler spells its command: without
+/// PHP, `artisan`, redirections and the wrapping of background jobs, with its arguments.
+/// At most 200 bytes. Names of closures, classes and other programs stay as they are.
+///
+/// ```
+/// use scheduler_watchdog::line::job_name;
+/// assert_eq!(job_name("'/usr/local/bin/php' 'artisan' orders:sync --since=1h > '/dev/null' 2>&1"), "orders:sync --since=1h");
+/// assert_eq!(job_name(r"App\Jobs\PruneStale"), r"App\Jobs\PruneStale");
+/// ```
+pub fn job_name(raw: &str) -> String {
+    let command = clean(bounded(raw, MAX_COMMAND));
+    let mut name = command.trim();
+    // Wrappings nest, and cutting can bring a new one to the end. Each round shortens.
+    loop {
+        let simpler = bounded(simpler(name), MAX_NAME).trim();
+        if simpler.len() == name.len() {
+            return name.to_owned();
+        }
+        name = simpler;
+    }
+}
+
+/// `name` with one wrapping less, if it has any.
+fn simpler(name: &str) -> &str {
+    let inner = WRAPPINGS
+        .iter()
+        .find_map(|wrapping| wrapping.captures(name)?.name("command"));
+    if let Some(inner) = inner {
+        return inner.as_str();
+    }
+    ARTISAN
+        .find(name)
+        .map_or(name, |found| &name[found.end()..])
+}
+
+/// A duration as schedulers print it: `124.73ms`, `1,518ms`, `1m 12s`, `1 Sek.`, `1秒`.
+/// `None` where a word is unknown.
+pub(super) fn took(text: &str) -> Option<SignedDuration> {
+    // A job's own output can stand before the dots that lead to the duration.
+    let text = text.rsplit_once("..").map_or(text, |(_, after)| after);
+    let mut rest = text.trim_start_matches(['.', ' ']).trim_end();
+    let mut milliseconds = 0.0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.len()
+            - rest
+                .trim_start_matches(|char: char| char.is_ascii_digit() || matches!(char, '.' | ','))
+                .len();
+        let (number, after) = rest.split_at(digits);
+        let after = after.trim_start();
+        let unit_ends = after
+            .find(|char: char| char.is_whitespace() || char.is_ascii_digit())
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_ends);
+        milliseconds += decimal(number)? * milliseconds_per(unit)?;
+        rest = after.trim_start();
+    }
+    SignedDuration::try_from_secs_f64(milliseconds / 1000.0)
+        .ok()
+        .map(|took| SignedDuration::from_micros(took.as_micros().try_into().unwrap_or(i64::MAX)))
+}
+
+/// `1,518` is a thousand and more, `1,5` is between one and two.
+fn decimal(number: &str) -> Option<f64> {
+    match number.rsplit_once(',') {
+        Some((_, fraction)) if fraction.len() != 3 => number.replace(',', ".").parse().ok(),
+        _ => number.replace(',', "").parse().ok(),
+    }
+}
+
+/// The short words for units of time in the languages that Carbon's users most often set;
+/// those for years and months are left out: no run takes that long.
+fn milliseconds_per(unit: &str) -> Option<f64> {
+    const SECOND: f64 = 1000.0;
+    let unit = unit.trim_end_matches('.').to_lowercase();
+    Some(match unit.as_str() {
+        "µs" | "μs" | "us" => 0.001,
+        "ms" => 1.0,
+        "s" | "sec" | "secs" | "second" | "seconds" | "sek" | "seg" | "sn" | "с" | "сек" | "秒"
+        | "초" => SECOND,
+        "m" | "min" | "mins" | "minute" | "minutes" | "dk" | "м" | "мин" | "分" | "分钟"
+        | "分鐘" | "분" => 60.0 * SECOND,
+        "h" | "hr" | "hrs" | "hour" | "hours" | "std" | "sa" | "ч" | "時間" | "小时" | "小時"
+        | "시간" => 3600.0 * SECOND,
+        "d" | "day" | "days" | "tg" | "j" | "д" | "日" | "天" | "일" => 86_400.0 * SECOND,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_job_has_one_name() {
+        for spelling in [
+            "redis:monitor",
+            "'artisan' redis:monitor",
+            "['artisan' redis:monitor]",
+            "php artisan redis:monitor",
+            "/usr/bin/php8.4 /var/www/html/artisan redis:monitor",
+            "'/usr/local/bin/php' 'artisan' redis:monitor > '/dev/null' 2>&1",
+            "'/usr/local/bin/php' 'artisan' redis:monitor >> '/dev/stdout' 2>&1",
+            "\"/usr/local/bin/php\" \"artisan\" redis:monitor > '/dev/null' 2>&1",
+            "('/usr/local/bin/php' 'artisan' redis:monitor > '/dev/null' 2>&1 ; '/usr/local/bin/php' 'artisan' schedule:finish \"framework/schedule-44d7\") > '/dev/null' 2>&1 &",
+            "('/usr/local/bin/php' 'artisan' redis:monitor > '/dev/null' 2>&1 ; '/usr/local/bin/php' 'artisan' schedule:finish \"framework/schedule-44d7\" \"$?\") > '/dev/null' 2>&1 &",
+            "sudo -u www-data -- sh -c ''/usr/local/bin/php' 'artisan' redis:monitor > '/dev/null' 2>&1'",
+            "php -d memory_limit=1G artisan redis:monitor",
+            "\x1b[1m['artisan' redis:monitor]\x1b[22m",
+        ] {
+            assert_eq!(job_name(spelling), "redis:monitor", "{spelling}");
+        }
+    }
+
+    #[test]
+    fn other_names_stay() {
+        for (raw, name) in [
+            (
+                "auth:monitor-dual-auth --alert",
+                "auth:monitor-dual-auth --alert",
+            ),
+            ("purge-temp-files", "purge-temp-files"),
+            ("Redis health monitor", "Redis health monitor"),
+            ("App\\Jobs\\PruneStale", "App\\Jobs\\PruneStale"),
+            (
+                "Closure at: routes/console.php:27",
+                "Closure at: routes/console.php:27",
+            ),
+            (
+                "/usr/local/bin/backup.sh --full > '/dev/null' 2>&1",
+                "/usr/local/bin/backup.sh --full",
+            ),
+            (
+                "/usr/local/bin/backup.sh >/var/log/b.log 2>&1",
+                "/usr/local/bin/backup.sh",
+            ),
+            ("php /srv/report.php", "php /srv/report.php"),
+            ("artisan", "artisan"),
+            ("", ""),
+        ] {
+            assert_eq!(job_name(raw), name);
+        }
+        assert_eq!(job_name(&"ä".repeat(150)).len(), 200);
+    }
+
+    #[test]
+    fn durations_of_many_places() {
+        for (text, milliseconds) in [
+            ("12.34ms", Some(12.34)),
+            ("0ms", Some(0.0)),
+            ("124.73ms", Some(124.73)),
+            ("1,518ms", Some(1518.0)),
+            ("1s", Some(1000.0)),
+            ("1m 12s", Some(72_000.0)),
+            ("1h 2m 3s", Some(3_723_000.0)),
+            ("1 Sek.", Some(1000.0)),
+            ("1 Min. 12 Sek.", Some(72_000.0)),
+            ("1秒", Some(1000.0)),
+            ("1分 12秒", Some(72_000.0)),
+            ("1,5 s", Some(1500.0)),
+            ("0.00031553799999528565s", Some(0.315)),
+            (". 12ms", Some(12.0)),
+            ("purged 12 files......... 0.13ms", Some(0.13)),
+            ("1 mgnt", None),
+            ("ثانية", None),
+            ("12", None),
+            ("1..2 s", Some(2000.0)),
+            ("", None),
+        ] {
+            let expected = milliseconds
+                .map(|ms: f64| SignedDuration::from_micros((ms * 1000.0).round() as i64));
+            assert_eq!(took(text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_normal_name_stays(raw in "[ -~é]{0,300}|(php |'artisan' |[a-z:]{1,9}| > '/dev/null'| 2>&1| &|\\[|\\]){0,9}") {
+            let name = job_name(&raw);
+            prop_assert!(name.len() <= MAX_NAME);
+            prop_assert_eq!(job_name(&name), name);
+        }
+
+        #[test]
+        fn any_duration_is_survived(text in "(?s).{0,60}|[0-9.,]{1,400}(ms|s|d)") {
+            let _ = took(&text);
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! Restarts: the gates before one, and the proof after it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cause;
+use crate::condition::{Condition, RestartHelps, Slot};
+use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
+use crate::judge::Look;
+use crate::plan::{CureKind, Gate, Handling, Occasion, Remediation, Verdict};
+use crate::snapshot::{CallError, Observed, ServiceFacts, Snapshot};
+use crate::state::{Attempt, Incident, Outcome, Phase, State};
+
+/// Calls for one restart that may fail before a person must look.
+const MOST_FAILED_CALLS: u32 = 3;
+
+/// A claim without a known outcome is looked into after this time; the pass that made it has
+/// ended by then, one way or another.
+const CLAIM_SETTLES: SignedDuration = SignedDuration::from_mins(2);
+
+/// Clocks here and in ECS may differ by this much.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
+
+/// Restarts that are remembered.
+const MOST_ATTEMPTS: usize = 16;
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// A lock-out ends after this time of health.
+const HEALTHY_FOR: SignedDuration = SignedDuration::from_hours(6);
+
+/// What became of an earlier restart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcomes {
+    /// The incident that it was made for.
+    pub incident: String,
+    /// What is to be said of it.
+    pub occasion: Occasion,
+}
+
+/// Looks after the restarts that were made: proves them, gives them up, locks out.
+pub fn follow_up(
+    state: &mut State,
+    scheduler: &Scheduler,
+    service: Option<&ServiceFacts>,
+    now: Timestamp,
+) -> Vec<Outcomes> {
+    let mut outcomes = Vec::new();
+    let rules = &scheduler.remediation;
+    for index in 0..state.restarts.attempts.len() {
+        let attempt = &state.restarts.attempts[index];
+        let incident = attempt.incident.clone();
+        let waited = now.duration_since(attempt.claimed_at);
+        let mut next = attempt.outcome.clone();
+        let mut failed_calls = attempt.failed_calls;
+        if let (Outcome::Claimed, Some(facts)) = (&next, service)
+            && waited >= CLAIM_SETTLES
+        {
+            next = trace(attempt, facts);
+            failed_calls += u32::from(matches!(next, Outcome::CallFailed { .. }));
+        }
+        if let (Outcome::Made { started }, Some(facts)) = (&next, service)
+            && let Some(at) = proof(attempt, started.as_deref(), state, facts)
+        {
+            next = Outcome::Proven { at };
+        }
+        if matches!(next, Outcome::Claimed | Outcome::Made { .. }) && waited >= rules.prove_within {
+            next = Outcome::Failed { at: now };
+        }
+        let attempt = &mut state.restarts.attempts[index];
+        (attempt.outcome, attempt.failed_calls) = (next, failed_calls);
+        let told = match &attempt.outcome {
+            Outcome::Proven { .. } => Some(Occasion::Remediated),
+            Outcome::Failed { .. } => Some(Occasion::RemediationFailed),
+            Outcome::CallFailed { .. } if is_given_up(attempt) => Some(Occasion::RemediationFailed),
+            _ => None,
+        };
+        if attempt.told || told.is_none() {
+            continue;
+        }
+        attempt.told = true;
+        let gave_up = matches!(attempt.outcome, Outcome::Failed { .. });
+        let open = (state.incidents.iter()).any(|i| i.id == incident && i.is_open());
+        let Some(mut occasion) = told.filter(|_| open) else {
+            continue;
+        };
+        if gave_up && is_exhausted(state, scheduler, &incident, now) {
+            state.restarts.locked_out_at = Some(now);
+            occasion = Occasion::LockedOut;
+        }
+        outcomes.push(Outcomes { incident, occasion });
+    }
+    let surplus = state.restarts.attempts.len().saturating_sub(MOST_ATTEMPTS);
+    state.restarts.attempts.drain(..surplus);
+    outcomes
+}
+
+/// What became of a restart whose pass died between the claim and its answer.
+fn trace(attempt: &Attempt, facts: &ServiceFacts) -> Outcome {
+    let after = attempt.claimed_at - CLOCK_SLACK;
+    let started = match attempt.cure {
+        CureKind::ForceNewDeployment => (facts.newest_deployment())
+            .filter(|deployment| deployment.created_at >= after)
+            .map(|deployment| Some(deployment.id.clone())),
+        CureKind::StopTask => {
+            let runs = (facts.running()).any(|task| Some(&task.id) == attempt.task.as_ref());
+            (!runs).then_some(None)
+        }
+        CureKind::RunTask => (facts.tasks.iter())
+            .find(|task| task.started_by == attempt.token)
+            .map(|task| Some(task.id.clone())),
+    };
+    match started {
+        Some(started) => Outcome::Made { started },
+        None => Outcome::CallFailed {
+            error: "the pass ended before the call was answered".to_owned(),
+        },
+    }
+}
+
+/// The heartbeat that proves a restart: a fresh one of a task that the restart started.
+fn proof(
+    attempt: &Attempt,
+    started: Option<&str>,
+    state: &State,
+    facts: &ServiceFacts,
+) -> Option<Timestamp> {
+    let after = attempt.claimed_at - CLOCK_SLACK;
+    let deployment = started.or_else(|| {
+        (facts.newest_deployment())
+            .filter(|deployment| deployment.created_at >= after)
+            .map(|deployment| deployment.id.as_str())
+    });
+    (facts.tasks.iter())
+        .filter(|task| match attempt.cure {
+            CureKind::ForceNewDeployment => deployment.is_some_and(|id| task.started_by == id),
+            CureKind::StopTask => task.started_at.is_some_and(|at| at >= after),
+            CureKind::RunTask => Some(task.id.as_str()) == started,
+        })
+        .filter_map(|task| state.heartbeats.first_of_task(&task.id))
+        .filter(|beat| *beat > attempt.claimed_at)
+        .min()
+}
+
+/// Plans the cure of what fires, or says why it is withheld.
+pub fn plan(
+    state: &State,
+    scheduler: &Scheduler,
+    snapshot: &Snapshot,
+    look: &Look,
+    now: Timestamp,
+) -> Option<Remediation> {
+    let firing =
+        |slot: Slot| (state.incidents.iter()).find(|i| i.slot == slot && i.phase == Phase::Firing);
+    let rules = &scheduler.remediation;
+    let (incident, cure) = match (firing(Slot::Loop), firing(Slot::Replica)) {
+        (Some(incident), _) => (
+            incident,
+            match rules.action {
+                Cure::None => return None,
+                Cure::ForceNewDeployment => CureKind::ForceNewDeployment,
+                Cure::RunTask => CureKind::RunTask,
+            },
+        ),
+        (None, Some(incident)) => match rules.replica_action {
+            ReplicaCure::None => return None,
+            ReplicaCure::StopTask => (incident, CureKind::StopTask),
+        },
+        (None, None) => return None,
+    };
+    let attempt = attempts_of(state, &incident.id).count() as u32 + 1;
+    Some(Remediation {
+        incident: incident.id.clone(),
+        cure,
+        task: (cure == CureKind::StopTask)
+            .then(|| incident.subject.clone())
+            .flatten(),
+        attempt,
+        token: new_token(&scheduler.name, incident, attempt),
+        blocked_by: gates(state, scheduler, snapshot, look, incident, cure, now),
+    })
+}
+
+/// Every gate that is closed, in the order in which a person would ask.
+fn gates(
+    state: &State,
+    scheduler: &Scheduler,
+    snapshot: &Snapshot,
+    look: &Look,
+    incident: &Incident,
+    cure: CureKind,
+    now: Timestamp,
+) -> Vec<Gate> {
+    let rules = &scheduler.remediation;
+    let since = |at: Timestamp| now.duration_since(at);
+    let mut closed = Vec::new();
+    let mut close = |gate: Gate, is_closed: bool| {
+        if is_closed {
+            closed.push(gate);
+        }
+    };
+
+    close(
+        Gate::TooEarly,
+        incident.fired_at.is_none_or(|at| since(at) < rules.after),
+    );
+    close(Gate::JobMayBeRunning, !look.silence.running.is_empty());
+    close(
+        Gate::ConditionNotRestartable,
+        !condition_allows(incident.condition, cure),
+    );
+    close(Gate::CauseNotRestartable, !cause_allows(incident));
+    close(Gate::LogUnknown, snapshot.log.known().is_none());
+    let lines_needed = incident.condition == Condition::SchedulerSilent;
+    close(Gate::LogsNotProvenAlive, lines_needed && !look.logs_alive);
+
+    match snapshot.service.as_ref().and_then(Observed::known) {
+        None => close(Gate::EcsUnknown, true),
+        Some(facts) => {
+            close(Gate::ServiceNotActive, facts.status != "ACTIVE");
+            close(Gate::DesiredCountZero, facts.desired == 0);
+            let is_service = (scheduler.ecs.as_ref())
+                .is_some_and(|ecs| matches!(ecs.target, EcsTarget::Service(_)));
+            if is_service {
+                close(Gate::DeploymentController, facts.controller != "ECS");
+                let settled = facts.deployments.len() == 1
+                    && facts.deployments.iter().all(|d| d.rollout == "COMPLETED");
+                close(Gate::DeploymentInProgress, !settled);
+            }
+            let gone = |task: &String| !facts.running().any(|running| running.id == *task);
+            close(
+                Gate::TaskGone,
+                cure == CureKind::StopTask && incident.subject.as_ref().is_none_or(gone),
+            );
+            let pinned = rules.allow_mutable_image_tag || images_pinned(scheduler, facts);
+            close(Gate::MutableImageTag, !pinned);
+        }
+    }
+
+    let deployed = (snapshot.service.as_ref().and_then(Observed::known))
+        .and_then(ServiceFacts::newest_deployment)
+        .is_some_and(|deployment| since(deployment.created_at) < rules.cooldown);
+    let restarted = (state.restarts.attempts.iter())
+        .any(|attempt| attempt.counts() && since(attempt.claimed_at) < rules.cooldown);
+    close(Gate::Cooldown, deployed || restarted);
+    close(
+        Gate::ProofPending,
+        state.restarts.attempts.iter().any(Attempt::is_open),
+    );
+    close(
+        Gate::AttemptsPerIncident,
+        attempts_of(state, &incident.id).count() >= rules.attempts_per_incident as usize,
+    );
+    close(
+        Gate::AttemptsPerDay,
+        attempts_today(state, now) >= rules.attempts_per_day as usize,
+    );
+    close(Gate::LockedOut, state.restarts.locked_out_at.is_some());
+    close(Gate::Storm, snapshot.fleet.is_storm());
+    let calls_failed =
+        (state.restarts.attempts.iter()).any(|a| a.incident == incident.id && is_given_up(a));
+    close(Gate::CallsFailed, calls_failed);
+    closed
+}
+
+fn condition_allows(condition: Condition, cure: CureKind) -> bool {
+    match condition.restart() {
+        RestartHelps::Yes => cure != CureKind::StopTask,
+        RestartHelps::OneTask => cure == CureKind::StopTask,
+        RestartHelps::ByCause => cure == CureKind::ForceNewDeployment,
+        RestartHelps::No => false,
+    }
+}
+
+/// The root cause decides. Where the condition leaves it to the cause, one must be proven.
+fn cause_allows(incident: &Incident) -> bool {
+    let helps = (incident.causes.first()).and_then(|cause| cause::restart_helps(&cause.id));
+    match incident.condition.restart() {
+        RestartHelps::ByCause => helps == Some(true),
+        RestartHelps::Yes | RestartHelps::OneTask | RestartHelps::No => helps != Some(false),
+    }
+}
+
+/// Whether the scheduler's containers run images that a tag cannot move under.
+fn images_pinned(scheduler: &Scheduler, facts: &ServiceFacts) -> bool {
+    let name = scheduler
+        .ecs
+        .as_ref()
+        .and_then(|ecs| ecs.container.as_ref());
+    let mut images = (facts.running())
+        .flat_map(|task| &task.containers)
+        .filter(|container| name.is_none_or(|name| container.name == *name))
+        .map(|container| container.image.contains("@sha256:"))
+        .peekable();
+    images.peek().is_some() && images.all(|pinned| pinned)
+}
+
+fn attempts_of<'a>(state: &'a State, incident: &'a str) -> impl Iterator<Item = &'a Attempt> {
+    (state.restarts.attempts.iter()).filter(move |a| a.incident == incident && a.counts())
+}
+
+fn attempts_today(state: &State, now: Timestamp) -> usize {
+    (state.restarts.attempts.iter())
+        .filter(|a| a.counts() && now.duration_since(a.claimed_at) < DAY)
+        .count()
+}
+
+fn is_exhausted(state: &State, scheduler: &Scheduler, incident: &str, now: Timestamp) -> bool {
+    let rules = &scheduler.remediation;
+    attempts_of(state, incident).count() >= rules.attempts_per_incident as usize
+        || attempts_today(state, now) >= rules.attempts_per_day as usize
+}
+
+/// The same for the same attempt of the same incident, and another one for every other. ECS
+/// takes up to 64 characters as `clientToken`, and letters, digits, `-`, `_`, `/` as `startedBy`.
+fn new_token(scheduler: &str, incident: &Incident, attempt: u32) -> String {
+    let fired = incident.fired_at.unwrap_or(incident.found_at).as_second();
+    let name: String = scheduler.replace('.', "_").chars().take(40).collect();
+    format!("{name}/{fired}/{attempt}")
+}
+
+/// Writes the claim of a restart into the state, before it is made.
+pub fn claim(state: &mut State, remediation: &Remediation, now: Timestamp) {
+    let attempts = &mut state.restarts.attempts;
+    let again = (attempts.iter_mut().rev()).find(|attempt| {
+        attempt.incident == remediation.incident
+            && matches!(attempt.outcome, Outcome::CallFailed { .. })
+    });
+    match again {
+        Some(attempt) => {
+            attempt.claimed_at = now;
+            attempt.outcome = Outcome::Claimed;
+        }
+        None => attempts.push(Attempt {
+            incident: remediation.incident.clone(),
+            cure: remediation.cure,
+            task: remediation.task.clone(),
+            token: remediation.token.clone(),
+            claimed_at: now,
+            failed_calls: 0,
+            outcome: Outcome::Claimed,
+            told: false,
+        }),
+    }
+}
+
+/// Writes the answer to a restart's call into the state.
+pub fn settle(state: &mut State, answer: &Result<Option<String>, CallError>) {
+    let claimed = (state.restarts.attempts.iter_mut().rev())
+        .find(|attempt| attempt.outcome == Outcome::Claimed);
+    let Some(attempt) = claimed else {
+        return;
+    };
+    match answer {
+        Ok(started) => {
+            attempt.outcome = Outcome::Made {
+                started: started.clone(),
+            };
+        }
+        Err(error) => {
+            // What no retry can mend is not tried again.
+            attempt.failed_calls += if error.retry_helps() {
+                1
+            } else {
+                MOST_FAILED_CALLS
+            };
+            attempt.outcome = Outcome::CallFailed {
+                error: error.to_string(),
+            };
+        }
+    }
+}
+
+/// Its calls failed too often, or in a way that no retry mends.
+fn is_given_up(attempt: &Attempt) -> bool {
+    matches!(attempt.outcome, Outcome::CallFailed { .. })
+        && attempt.failed_calls >= MOST_FAILED_CALLS
+}
+
+/// Ends a lock-out after six good hours or a day, and keeps account of the health.
+pub fn mind_lockout(state: &mut State, verdict: Verdict, now: Timestamp) {
+    let restarts = &mut state.restarts;
+    match verdict {
+        Verdict::Healthy => {
+            restarts.healthy_since.get_or_insert(now);
+        }
+        Verdict::Firing | Verdict::Pending => restarts.healthy_since = None,
+        Verdict::Suspended | Verdict::Unknown => {}
+    }
+    let healthy = restarts
+        .healthy_since
+        .is_some_and(|at| now.duration_since(at) >= HEALTHY_FOR);
+    let long_ago = restarts
+        .locked_out_at
+        .is_some_and(|at| now.duration_since(at) >= DAY);
+    if healthy || long_ago {
+        restarts.locked_out_at = None;
+    }
+}
+
+/// What the watchdog does, or did, about an incident: for its messages.
+pub fn handling(
+    state: &State,
+    incident: &Incident,
+    occasion: Occasion,
+    remediation: Option<&Remediation>,
+    scaled_to_zero: bool,
+) -> Handling {
+    let last = (state.restarts.attempts.iter().rev()).find(|a| a.incident == incident.id);
+    let planned = remediation.filter(|remediation| remediation.incident == incident.id);
+    if occasion == Occasion::Resolved && scaled_to_zero {
+        return Handling::ScaledToZero;
+    }
+    match (last, planned) {
+        (_, Some(remediation)) if remediation.allowed() => Handling::Restarting {
+            cure: remediation.cure,
+            attempt: remediation.attempt,
+        },
+        (Some(attempt), planned) => match (&attempt.outcome, planned) {
+            (Outcome::Proven { at }, _) => Handling::Cured {
+                cure: attempt.cure,
+                at: attempt.claimed_at,
+                seconds: at.duration_since(attempt.claimed_at).as_secs(),
+            },
+            (Outcome::Made { .. } | Outcome::Claimed, _) if occasion != Occasion::Resolved => {
+                Handling::Proving {
+                    cure: attempt.cure,
+                    at: attempt.claimed_at,
+                }
+            }
+            (Outcome::Failed { .. }, _) if occasion != Occasion::Resolved => Handling::CureFailed {
+                cure: attempt.cure,
+                at: attempt.claimed_at,
+                error: None,
+            },
+            (Outcome::CallFailed { error }, _) if occasion != Occasion::Resolved => {
+                Handling::CureFailed {
+                    cure: attempt.cure,
+                    at: attempt.claimed_at,
+                    error: Some(error.clone()),
+                }
+            }
+            _ => Handling::CameBack,
+        },
+        (None, Some(remediation)) => Handling::Withheld {
+            cure: remediation.cure,
+            blocked_by: remediation.blocked_by.clone(),
+        },
+        (None, None) if occasion == Occasion::Resolved => Handling::CameBack,
+        (None, None) => Handling::Watching,
+    }
+}

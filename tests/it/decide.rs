@@ -1,0 +1,830 @@
+//! The decision: every condition, every gate, the life of incidents.
+
+use jiff::SignedDuration;
+use scheduler_watchdog::condition::Condition;
+use scheduler_watchdog::line::{Kind, Pulse};
+use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Reason, Verdict};
+use scheduler_watchdog::remedy;
+use scheduler_watchdog::snapshot::{Fleet, Observed, Obstacle, ServiceFacts};
+use scheduler_watchdog::state::Phase;
+
+use crate::stage::{Stage, TASK, deployment, facts, minutes, task, unknown};
+
+const SECOND_TASK: &str = "9f8e7d6c";
+
+/// Half an hour of heartbeats, then silence; the last pass before it was good.
+fn falls_silent(more: &str) -> Stage {
+    let mut stage = Stage::new(more);
+    stage.beats(TASK, 30);
+    stage.other_lines();
+    for plan in stage.passes(6) {
+        assert_eq!(plan.verdict, Verdict::Healthy, "{plan}");
+    }
+    stage
+}
+
+fn occasions(plans: &[Plan]) -> Vec<(Condition, Occasion)> {
+    (plans.iter())
+        .flat_map(|plan| &plan.notifications)
+        .map(|n| (n.condition, n.occasion))
+        .collect()
+}
+
+fn only_condition(plan: &Plan) -> Condition {
+    assert_eq!(plan.conditions.len(), 1, "{plan}");
+    plan.conditions[0]
+}
+
+// Conditions
+
+#[test]
+fn a_living_scheduler_is_healthy_and_needs_no_further_evidence() {
+    let stage = falls_silent("");
+    let snapshot = stage.snapshot();
+    assert!(snapshot.probe.is_none() && snapshot.service.is_none());
+}
+
+#[test]
+fn a_corroborated_silence_fires_at_once() {
+    let mut stage = falls_silent("");
+    let plan = stage.wait(5).pass();
+    assert_eq!(plan.verdict, Verdict::Firing);
+    assert_eq!(only_condition(&plan), Condition::SchedulerSilent);
+    assert_eq!(
+        occasions(&[plan]),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+}
+
+#[test]
+fn a_silence_within_what_is_allowed_is_healthy() {
+    let mut stage = falls_silent("");
+    // The last heartbeat is of minute 29.
+    let plan = stage.wait(4).pass();
+    assert_eq!(plan.verdict, Verdict::Healthy);
+    assert!(plan.is_empty());
+}
+
+#[test]
+fn a_silence_without_corroboration_waits_for_a_second_look() {
+    let mut stage = falls_silent("");
+    stage.service = Observed::Unknown(unknown(Obstacle::Throttled));
+    let first = stage.wait(5).pass();
+    assert_eq!(
+        (first.verdict, &first.reason),
+        (Verdict::Pending, &Reason::SecondLookNeeded)
+    );
+    assert!(first.is_empty());
+    let second = stage.wait(5).pass();
+    assert_eq!(
+        occasions(&[second]),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+}
+
+#[test]
+fn a_repeated_invocation_is_no_second_look() {
+    let mut stage = falls_silent("");
+    stage.service = Observed::Unknown(unknown(Obstacle::Throttled));
+    stage.wait(5).look();
+    stage.now += SignedDuration::from_secs(3);
+    assert_eq!(stage.pass().verdict, Verdict::Pending);
+}
+
+#[test]
+fn a_silent_service_without_tasks_is_down() {
+    let mut stage = falls_silent("");
+    stage.ecs(|facts| facts.tasks.clear());
+    assert_eq!(
+        only_condition(&stage.wait(5).pass()),
+        Condition::ServiceDown
+    );
+}
+
+#[test]
+fn a_service_that_is_scaled_to_zero_is_suspended() {
+    let mut stage = falls_silent("");
+    stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
+    let plan = stage.wait(5).pass();
+    assert_eq!(
+        (plan.verdict, &plan.reason),
+        (Verdict::Suspended, &Reason::DesiredCountZero)
+    );
+    assert!(plan.is_empty());
+}
+
+#[test]
+fn scaling_to_zero_ends_an_incident() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
+    let plan = stage.wait(5).pass();
+    assert_eq!(plan.notifications[0].occasion, Occasion::Resolved);
+    assert_eq!(plan.notifications[0].handling, Handling::ScaledToZero);
+}
+
+#[test]
+fn a_deployment_excuses_a_silence_until_it_is_stuck() {
+    let mut stage = falls_silent("");
+    let now = stage.now;
+    stage.ecs(|facts| {
+        facts
+            .deployments
+            .insert(0, deployment("ecs-svc/2", "IN_PROGRESS", now))
+    });
+    let excused = stage.passes(5);
+    assert!(
+        excused
+            .iter()
+            .all(|plan| plan.verdict == Verdict::Suspended && plan.is_empty())
+    );
+    let plans = stage.passes(2);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+    assert!(
+        plans[0].conditions.contains(&Condition::DeploymentStuck),
+        "{}",
+        plans[0]
+    );
+}
+
+#[test]
+fn a_task_that_has_just_started_excuses_a_silence() {
+    let mut stage = falls_silent("");
+    let now = stage.now;
+    stage.ecs(|facts| facts.tasks[0].started_at = Some(now + minutes(4)));
+    let plan = stage.wait(5).pass();
+    assert_eq!(
+        plan.reason,
+        Reason::TaskStarting {
+            task: TASK.to_owned()
+        }
+    );
+    assert_eq!(stage.wait(5).pass().verdict, Verdict::Firing);
+}
+
+#[test]
+fn tasks_that_start_over_and_over_excuse_nothing_for_ever() {
+    let mut stage = falls_silent("after = \"24h\"");
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        stage.wait(5);
+        let young = stage.now - minutes(1);
+        stage.ecs(|facts| facts.tasks[0].started_at = Some(young));
+        told.extend(occasions(&[stage.pass()]));
+    }
+    assert_eq!(told, [(Condition::SchedulerSilent, Occasion::Opened)]);
+}
+
+#[test]
+fn no_line_of_any_kind_is_the_silence_of_the_logs() {
+    let mut stage = falls_silent("");
+    stage.probe = None;
+    assert_eq!(only_condition(&stage.wait(5).pass()), Condition::LogsSilent);
+}
+
+#[test]
+fn a_scheduler_that_was_never_heard_is_reported_after_half_an_hour() {
+    let mut stage = Stage::new("");
+    stage.other_lines();
+    let first = stage.pass();
+    assert_eq!(
+        (first.verdict, &first.reason),
+        (Verdict::Healthy, &Reason::NotSeenYet)
+    );
+    let plans = stage.passes(6);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::NeverSeen, Occasion::Opened)]
+    );
+    assert!(plans[5].conditions.contains(&Condition::NeverSeen));
+}
+
+#[test]
+fn runs_that_all_abort_are_a_failing_scheduler_not_a_silent_one() {
+    let mut stage = falls_silent("");
+    for minute in 0..20 {
+        stage.abort(minutes(minute), "Connection refused");
+    }
+    let plans = stage.passes(3);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerFailing, Occasion::Opened)]
+    );
+}
+
+#[test]
+fn jobs_that_end_before_the_abort_do_not_hide_it() {
+    let mut stage = falls_silent("");
+    for minute in 0..20 {
+        stage.job_ended(
+            "redis:monitor",
+            minutes(minute),
+            SignedDuration::from_millis(120),
+        );
+        stage.abort(
+            minutes(minute) + SignedDuration::from_secs(1),
+            "Connection refused",
+        );
+    }
+    let plans = stage.passes(3);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerFailing, Occasion::Opened)]
+    );
+}
+
+#[test]
+fn a_single_aborted_run_is_no_incident() {
+    let mut stage = falls_silent("");
+    stage.abort(minutes(0), "Connection refused");
+    stage.wait(1).beats(TASK, 20);
+    let plans = stage.passes(3);
+    assert!(occasions(&plans).is_empty());
+}
+
+#[test]
+fn one_silent_task_among_several_is_a_silent_replica() {
+    let mut stage = Stage::new("");
+    stage.other_lines();
+    let since = stage.now - SignedDuration::from_hours(48);
+    stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
+    stage.beats(TASK, 60);
+    stage.beats(SECOND_TASK, 30);
+    let plans = stage.passes(8);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::ReplicaSilent, Occasion::Opened)]
+    );
+    let told = plans
+        .iter()
+        .flat_map(|plan| &plan.notifications)
+        .next()
+        .unwrap();
+    assert_eq!(told.subject.as_deref(), Some(SECOND_TASK));
+}
+
+#[test]
+fn a_task_that_was_replaced_is_no_silent_replica() {
+    let mut stage = Stage::new("");
+    stage.beats(TASK, 30);
+    stage.passes(5);
+    stage.beats(SECOND_TASK, 60);
+    let since = stage.now;
+    stage.service = Observed::Known(facts(&[SECOND_TASK], since));
+    assert!(occasions(&stage.passes(6)).is_empty());
+}
+
+#[test]
+fn more_errors_than_the_threshold_are_a_spike() {
+    for (errors, spike) in [(5, false), (6, true)] {
+        let mut stage = falls_silent("");
+        stage.beats(TASK, 30);
+        for n in 0..errors {
+            stage.error(SignedDuration::from_secs(100 + n * 20), "SQLSTATE[42S02]");
+        }
+        let plan = stage.wait(5).pass();
+        assert_eq!(
+            plan.conditions.contains(&Condition::ErrorSpike),
+            spike,
+            "{errors}: {plan}"
+        );
+    }
+}
+
+#[test]
+fn a_spike_that_straddles_two_passes_is_seen() {
+    let mut stage = falls_silent("");
+    stage.beats(TASK, 30);
+    for n in 0..8 {
+        stage.error(
+            minutes(3) + SignedDuration::from_secs(n * 30),
+            "SQLSTATE[42S02]",
+        );
+    }
+    assert_eq!(
+        occasions(&stage.passes(2)),
+        [(Condition::ErrorSpike, Occasion::Opened)]
+    );
+}
+
+#[test]
+fn as_many_errors_as_usual_are_no_spike() {
+    let mut stage = Stage::new("");
+    stage.beats(TASK, 8 * 60);
+    for n in 0..(7 * 60 * 2) {
+        stage.error(SignedDuration::from_secs(n * 30), "the usual noise");
+    }
+    let plans = stage.passes(7 * 12);
+    let early: Vec<_> = plans[..12]
+        .iter()
+        .filter(|p| !p.notifications.is_empty())
+        .collect();
+    assert_eq!(early.len(), 1, "a spike until the usual number is known");
+    assert_eq!(plans[83].conditions, []);
+    for n in 0..60 {
+        stage.error(SignedDuration::from_secs(n * 4), "a storm");
+    }
+    assert!(
+        stage
+            .wait(5)
+            .pass()
+            .conditions
+            .contains(&Condition::ErrorSpike)
+    );
+}
+
+#[test]
+fn ignored_errors_do_not_count() {
+    let mut stage = Stage::new("[scheduler.errors]\nignore = [\"Pruned 0 failed jobs\"]");
+    stage.beats(TASK, 30);
+    for n in 0..20 {
+        stage.error(SignedDuration::from_secs(n), "Pruned 0 failed jobs.");
+    }
+    assert_eq!(stage.wait(5).pass().errors, 0);
+}
+
+#[test]
+fn a_silent_scheduler_explains_its_errors() {
+    let mut stage = falls_silent("");
+    for n in 0..20 {
+        stage.error(SignedDuration::from_secs(n), "boom");
+    }
+    let plan = stage.wait(5).pass();
+    assert_eq!(
+        occasions(&[plan]),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+}
+
+#[test]
+fn three_blind_passes_are_reported_and_never_lead_to_a_restart() {
+    let mut stage = falls_silent("");
+    stage.log_error = Some(unknown(Obstacle::Denied));
+    let plans = stage.passes(4);
+    assert!(plans.iter().all(|plan| plan.verdict == Verdict::Unknown));
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::WatchdogBlind, Occasion::Opened)]
+    );
+    assert!(plans[2].notifications.len() == 1, "with the third pass");
+    assert!(plans.iter().all(|plan| plan.remediation.is_none()));
+    stage.log_error = None;
+    stage.beats(TASK, 30);
+    assert_eq!(
+        occasions(&stage.passes(3)),
+        [(Condition::WatchdogBlind, Occasion::Resolved)]
+    );
+}
+
+// Long foreground runs
+
+#[test]
+fn a_job_that_has_taken_long_before_excuses_a_silence() {
+    let mut stage = Stage::new("");
+    stage.other_lines();
+    // Hourly, twenty minutes long: the loop waits for it.
+    for hour in 0..4 {
+        let start = minutes(60 * hour);
+        stage.job_ended("reports:generate", start + minutes(20), minutes(20));
+        for minute in 21..60 {
+            stage.push(
+                TASK,
+                start + minutes(minute),
+                Kind::Heartbeat(Pulse::Idle),
+                "idle",
+            );
+        }
+    }
+    let plans = stage.passes(4 * 12 - 1);
+    let opened: Vec<_> = plans.iter().flat_map(|plan| &plan.notifications).collect();
+    assert!(opened.is_empty(), "{opened:?}");
+}
+
+#[test]
+fn a_configured_runtime_excuses_a_silence_and_keeps_a_restart_from_killing_the_job() {
+    let job = r#"
+        [[scheduler.job]]
+        name = "reports:generate"
+        cron = "30 0 * * *"
+        max_runtime = "20m"
+    "#;
+    let mut stage = falls_silent(job);
+    let excused = stage.passes(4);
+    assert!(
+        excused.iter().all(|plan| plan.verdict == Verdict::Healthy),
+        "{}",
+        excused[3]
+    );
+    assert_eq!(
+        excused[0].reason,
+        Reason::JobMayBeRunning {
+            jobs: vec!["reports:generate".to_owned()]
+        }
+    );
+    let plans = stage.passes(3);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+    let withheld = plans[2].remediation.as_ref().unwrap();
+    assert!(withheld.blocked_by.contains(&Gate::JobMayBeRunning));
+}
+
+// Gates
+
+/// A silence that fires for long enough; `change` is what closes a gate, if anything.
+fn gates_after(more: &str, change: impl FnOnce(&mut Stage)) -> Vec<Gate> {
+    let mut stage = falls_silent(more);
+    stage.wait(5).look();
+    change(&mut stage);
+    let plan = stage.wait(5).pass();
+    plan.remediation.expect("something to remedy").blocked_by
+}
+
+#[test]
+fn all_gates_open_for_a_dead_loop() {
+    assert_eq!(gates_after("", |_| ()), []);
+}
+
+#[test]
+fn each_gate_closes_by_itself() {
+    let ecs = |change: fn(&mut ServiceFacts)| move |stage: &mut Stage| stage.ecs(change);
+    assert_eq!(gates_after("after = \"20m\"", |_| ()), [Gate::TooEarly]);
+    assert_eq!(
+        gates_after("", |s| s.service =
+            Observed::Unknown(unknown(Obstacle::Denied))),
+        [Gate::EcsUnknown]
+    );
+    assert_eq!(
+        gates_after("", ecs(|f| f.status = "DRAINING".into())),
+        [Gate::ServiceNotActive]
+    );
+    assert_eq!(
+        gates_after("", ecs(|f| f.controller = "CODE_DEPLOY".into())),
+        [Gate::DeploymentController]
+    );
+    assert_eq!(
+        gates_after("", ecs(|f| f.deployments[0].rollout = "FAILED".into())),
+        [Gate::DeploymentInProgress]
+    );
+    assert_eq!(
+        gates_after("", |s| {
+            let recent = s.now - minutes(20);
+            s.ecs(|f| f.deployments[0].created_at = recent);
+        }),
+        [Gate::Cooldown]
+    );
+    assert_eq!(
+        gates_after(
+            "",
+            ecs(|f| f.tasks[0].containers[0].image = "app:latest".into())
+        ),
+        [Gate::MutableImageTag]
+    );
+    assert_eq!(
+        gates_after("allow_mutable_image_tag = true", |s| {
+            s.ecs(|f| f.tasks[0].containers[0].image = "app:latest".into());
+        }),
+        []
+    );
+    assert_eq!(
+        gates_after("", |s| s.fleet = Fleet {
+            watched: 4,
+            firing: 3
+        }),
+        [Gate::Storm]
+    );
+    assert_eq!(
+        gates_after("", |s| s.fleet = Fleet {
+            watched: 4,
+            firing: 2
+        }),
+        []
+    );
+    assert_eq!(
+        gates_after("", |s| s.state.restarts.locked_out_at = Some(s.now)),
+        [Gate::LockedOut]
+    );
+    assert_eq!(
+        gates_after("", |s| s.probe = None),
+        [Gate::ConditionNotRestartable],
+        "silent logs are another condition"
+    );
+    assert_eq!(
+        gates_after("", ecs(|f| f.tasks.clear())),
+        [Gate::ConditionNotRestartable, Gate::MutableImageTag],
+        "and so is a service without tasks"
+    );
+}
+
+#[test]
+fn a_silence_whose_log_cannot_be_read_leads_to_no_restart() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.log_error = Some(unknown(Obstacle::Throttled));
+    let plan = stage.wait(5).pass();
+    assert_eq!(plan.verdict, Verdict::Unknown);
+    assert!(
+        plan.remediation
+            .unwrap()
+            .blocked_by
+            .contains(&Gate::LogUnknown)
+    );
+}
+
+#[test]
+fn a_failing_scheduler_without_a_proven_cause_is_not_restarted() {
+    let mut stage = falls_silent("");
+    for minute in 0..20 {
+        stage.abort(minutes(minute), "something nobody knows");
+    }
+    let plans = stage.passes(4);
+    let remediation = plans[3].remediation.as_ref().unwrap();
+    assert_eq!(remediation.blocked_by, [Gate::CauseNotRestartable]);
+}
+
+// Restarts
+
+/// A dead loop that was restarted; the stage stands at the pass that made the restart.
+fn restarted() -> Stage {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    let plan = stage.wait(5).pass();
+    assert!(plan.remediation.as_ref().unwrap().allowed(), "{plan}");
+    remedy::settle(&mut stage.state, &Ok(Some("ecs-svc/2".to_owned())));
+    stage
+}
+
+/// The restart's deployment has come to its end, and runs a new task.
+fn deployed(stage: &mut Stage, new_task: &str) {
+    let now = stage.now;
+    stage.service = Observed::Known(ServiceFacts {
+        deployments: vec![deployment("ecs-svc/2", "COMPLETED", now)],
+        tasks: vec![task(new_task, "ecs-svc/2", now + minutes(1))],
+        ..facts(&[new_task], now)
+    });
+}
+
+#[test]
+fn a_restart_is_made_once_and_proven_by_the_new_tasks_heartbeat() {
+    let mut stage = restarted();
+    deployed(&mut stage, "new");
+    stage.wait(2).beats("new", 30);
+    let plans = stage.passes(4);
+    assert_eq!(
+        occasions(&plans),
+        [
+            (Condition::SchedulerSilent, Occasion::Remediated),
+            (Condition::SchedulerSilent, Occasion::Resolved),
+        ]
+    );
+    let resolved = &plans.iter().flat_map(|p| &p.notifications).last().unwrap();
+    assert!(
+        matches!(
+            resolved.handling,
+            Handling::Cured {
+                cure: CureKind::ForceNewDeployment,
+                seconds: 120,
+                ..
+            }
+        ),
+        "{:?}",
+        resolved.handling
+    );
+    assert!(
+        plans
+            .iter()
+            .all(|p| !p.remediation.as_ref().is_some_and(|r| r.allowed()))
+    );
+}
+
+#[test]
+fn heartbeats_of_an_old_task_prove_nothing() {
+    let mut stage = restarted();
+    stage.wait(1).beats(TASK, 30);
+    assert_eq!(
+        occasions(&stage.passes(2)),
+        [(Condition::SchedulerSilent, Occasion::Resolved)]
+    );
+}
+
+#[test]
+fn two_restarts_without_proof_end_in_a_lock_out() {
+    let mut stage = restarted();
+    let mut told = Vec::new();
+    let mut made = 1;
+    for _ in 0..30 {
+        deployed(&mut stage, "new");
+        let deployed_at = stage.state.restarts.attempts.last().unwrap().claimed_at;
+        stage.ecs(|f| f.deployments[0].created_at = deployed_at);
+        let plan = stage.wait(5).pass();
+        if plan.remediation.as_ref().is_some_and(|r| r.allowed()) {
+            made += 1;
+            remedy::settle(&mut stage.state, &Ok(Some("ecs-svc/2".to_owned())));
+        }
+        told.extend(occasions(&[plan]));
+    }
+    assert_eq!(made, 2);
+    let told: Vec<Occasion> = told.into_iter().map(|(_, occasion)| occasion).collect();
+    assert_eq!(
+        told.iter()
+            .filter(|o| **o == Occasion::RemediationFailed)
+            .count(),
+        1
+    );
+    assert_eq!(
+        told.iter().filter(|o| **o == Occasion::LockedOut).count(),
+        1
+    );
+}
+
+#[test]
+fn a_lock_out_ends_after_six_healthy_hours() {
+    let mut stage = falls_silent("");
+    stage.state.restarts.locked_out_at = Some(stage.now);
+    stage.state.restarts.healthy_since = None;
+    stage.beats(TASK, 7 * 60);
+    stage.passes(6 * 12 - 2);
+    assert!(stage.state.restarts.locked_out_at.is_some());
+    stage.passes(6);
+    assert!(stage.state.restarts.locked_out_at.is_none());
+}
+
+#[test]
+fn a_failed_call_is_tried_again_and_uses_up_no_attempt() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.wait(5).look();
+    remedy::settle(&mut stage.state, &Err(unknown(Obstacle::Throttled)));
+    let again = stage.wait(5).pass();
+    let remediation = again.remediation.unwrap();
+    assert!(remediation.allowed());
+    assert_eq!(remediation.attempt, 1);
+}
+
+#[test]
+fn a_denied_call_is_told_once_and_not_tried_again() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.wait(5).look();
+    remedy::settle(&mut stage.state, &Err(unknown(Obstacle::Denied)));
+    let plans = stage.passes(3);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerSilent, Occasion::RemediationFailed)]
+    );
+    assert!(
+        plans[2]
+            .remediation
+            .as_ref()
+            .unwrap()
+            .blocked_by
+            .contains(&Gate::CallsFailed)
+    );
+}
+
+#[test]
+fn a_claim_whose_pass_died_is_traced_in_ecs() {
+    // The call was made: the deployment is there.
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.wait(5).look();
+    deployed(&mut stage, "new");
+    let plan = stage.wait(5).pass();
+    assert!(
+        !plan.remediation.as_ref().is_some_and(|r| r.allowed()),
+        "{plan}"
+    );
+    // The call was not made: it is made now, as the same attempt.
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.wait(5).look();
+    let plan = stage.wait(5).pass();
+    let remediation = plan.remediation.unwrap();
+    assert!(remediation.allowed(), "{:?}", remediation.blocked_by);
+    assert_eq!(remediation.attempt, 1);
+}
+
+#[test]
+fn a_silent_replica_is_cured_by_stopping_its_task() {
+    let mut stage = Stage::new("");
+    stage.other_lines();
+    let since = stage.now - SignedDuration::from_hours(48);
+    stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
+    stage.beats(TASK, 120);
+    stage.beats(SECOND_TASK, 30);
+    let mut made = Vec::new();
+    for _ in 0..9 {
+        if let Some(remediation) = stage.wait(5).pass().remediation.filter(|r| r.allowed()) {
+            remedy::settle(&mut stage.state, &Ok(None));
+            made.push(remediation);
+        }
+    }
+    assert_eq!(made.len(), 1);
+    assert_eq!(made[0].cure, CureKind::StopTask);
+    assert_eq!(made[0].task.as_deref(), Some(SECOND_TASK));
+}
+
+// The life of incidents
+
+#[test]
+fn an_outage_is_one_opened_and_one_resolved() {
+    let mut stage = falls_silent("after = \"24h\"");
+    let mut plans = stage.passes(2);
+    stage.beats(TASK, 30);
+    plans.extend(stage.passes(6));
+    let told: Vec<_> = occasions(&plans)
+        .into_iter()
+        .map(|(_, occasion)| occasion)
+        .collect();
+    assert_eq!(told, [Occasion::Opened, Occasion::Resolved]);
+}
+
+#[test]
+fn one_good_look_is_not_enough() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.beats(TASK, 5);
+    let plan = stage.wait(5).pass();
+    assert_eq!(
+        (plan.verdict, &plan.reason),
+        (Verdict::Firing, &Reason::Recovering)
+    );
+    assert!(plan.notifications.is_empty());
+}
+
+#[test]
+fn reminders_come_after_an_hour_then_two_then_four() {
+    let mut stage = falls_silent("after = \"24h\"");
+    let plans = stage.passes(12 * 12);
+    let times: Vec<i64> = (plans.iter())
+        .filter(|plan| !plan.notifications.is_empty())
+        .map(|plan| plan.at.duration_since(plans[0].at).as_mins())
+        .collect();
+    assert_eq!(times, [0, 60, 180, 420, 660]);
+}
+
+#[test]
+fn another_face_of_the_same_outage_is_a_change_and_no_new_incident() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.ecs(|facts| facts.tasks.clear());
+    let plan = stage.wait(5).pass();
+    assert_eq!(
+        occasions(&[plan]),
+        [(Condition::ServiceDown, Occasion::Changed)]
+    );
+    let since = stage.now - SignedDuration::from_hours(48);
+    stage.service = Observed::Known(facts(&[TASK], since));
+    assert!(
+        stage.wait(5).pass().notifications.is_empty(),
+        "a flip back is no news"
+    );
+}
+
+#[test]
+fn an_outage_that_comes_and_goes_is_told_as_flapping() {
+    let mut stage = falls_silent("after = \"24h\"");
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.extend(occasions(&stage.passes(2)));
+        stage.beats(TASK, 15);
+        told.extend(occasions(&stage.passes(3)));
+    }
+    let told: Vec<Occasion> = told.into_iter().map(|(_, occasion)| occasion).collect();
+    use Occasion::{Flapping, Opened, Resolved};
+    assert_eq!(told, [Opened, Resolved, Opened, Resolved, Flapping]);
+    stage.beats(TASK, 60);
+    let quiet = stage.passes(9);
+    assert_eq!(occasions(&quiet), [(Condition::SchedulerSilent, Resolved)]);
+}
+
+#[test]
+fn deciding_twice_plans_nothing_new() {
+    let mut stage = falls_silent("");
+    for _ in 0..40 {
+        stage.wait(5).look();
+        let (again, state) = stage.decide();
+        assert!(again.is_empty(), "{again}");
+        assert_eq!(state.outbox, stage.state.outbox);
+        if stage.now > stage.lines.last().unwrap().at + minutes(40) {
+            stage.beats(TASK, 20);
+        }
+    }
+}
+
+#[test]
+fn a_silence_during_blindness_is_neither_opened_nor_resolved() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.log_error = Some(unknown(Obstacle::TimedOut));
+    stage.wait(5).look();
+    let incident = &stage.state.incidents[0];
+    assert_eq!(
+        (incident.condition, incident.phase),
+        (Condition::SchedulerSilent, Phase::Firing)
+    );
+}
