@@ -9,9 +9,11 @@
 
 mod aws;
 mod cause;
+mod cli;
 mod config;
 mod decide;
 mod history;
 mod line;
 mod message;
+mod replay;
 mod stage;
