@@ -8,5 +8,6 @@
 )]
 
 mod decide;
+mod e2e;
 mod line;
 mod stage;
