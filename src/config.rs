@@ -7,6 +7,7 @@ mod environment;
 mod read;
 
 use std::fmt;
+use std::path::Path;
 
 use jiff::SignedDuration;
 use jiff::civil::Date;
@@ -239,6 +240,18 @@ impl Config {
         read::document(text, &|line, column| format!("{file}:{line}:{column}"))
     }
 
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or all mistakes in it with their places.
+    pub fn read(file: &Path) -> Result<Self, Mistakes> {
+        let name = file.display().to_string();
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::parse(&text, &name),
+            Err(error) => Err(Mistakes::at(name, format!("cannot be read: {error}"))),
+        }
+    }
+
     /// Keeps only the named schedulers, in their order here; all if `names` is empty.
     ///
     /// # Errors
@@ -291,10 +304,11 @@ impl fmt::Display for Mistakes {
 }
 
 impl Mistakes {
-    pub(crate) fn one(place: impl Into<String>, message: impl Into<String>) -> Self {
+    /// A single mistake.
+    pub fn at(place: impl Into<String>, message: impl ToString) -> Self {
         Self(vec![Mistake {
             place: place.into(),
-            message: message.into(),
+            message: message.to_string(),
         }])
     }
 }

@@ -1,7 +1,7 @@
 //! What the log has shown so far, folded into a few numbers. Folding the same lines in again,
 //! or in another order, changes nothing: every update takes a maximum or replaces a count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -87,13 +87,17 @@ pub struct StreamBeats {
 }
 
 impl Heartbeats {
-    /// Folds in a stream's heartbeats, oldest first. `count_gaps` is off while an incident
-    /// makes the gaps unusual.
-    fn fold(&mut self, stream: &str, at: Timestamp, count_gaps: bool) {
+    /// Folds in a heartbeat of any stream; all streams together, oldest first.
+    fn hear(&mut self, at: Timestamp) {
         if (self.last).is_some_and(|last| at.duration_since(last) > PAUSE) {
             self.resumed_at = Some(at);
         }
         self.last = self.last.max(Some(at));
+    }
+
+    /// Folds in a stream's heartbeats, oldest first. `count_gaps` is off while an incident
+    /// makes the gaps unusual.
+    fn fold(&mut self, stream: &str, at: Timestamp, count_gaps: bool) {
         let Some(known) = self.streams.get_mut(stream) else {
             self.streams.insert(
                 stream.to_owned(),
@@ -377,11 +381,19 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     let mut streams: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
     for line in &window.lines {
         streams.entry(&line.stream).or_default().push(line);
+        if line.is_heartbeat() {
+            state.heartbeats.hear(line.at);
+        }
     }
+    let mut runs = Vec::new();
     for (stream, lines) in &streams {
         fold_stream(state, stream, lines, now, !incident_open);
-        fold_jobs(state, scheduler, lines);
+        runs.extend(
+            (lines.iter().enumerate())
+                .filter_map(|(index, line)| Run::of(line, lines.get(index + 1).copied())),
+        );
     }
+    fold_jobs(state, scheduler, &runs);
     let clean = state.heartbeats.last_clean;
     let aborts = &mut state.heartbeats.aborts;
     aborts.retain(|at| clean.is_none_or(|clean| *at > clean));
@@ -441,49 +453,74 @@ fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], now: Timestamp,
     }
 }
 
-fn fold_jobs(state: &mut State, scheduler: &Scheduler, lines: &[&Line]) {
-    for (index, line) in lines.iter().enumerate() {
+fn fold_jobs(state: &mut State, scheduler: &Scheduler, runs: &[Run<'_>]) {
+    let long: BTreeSet<&str> = (runs.iter())
+        .filter(|run| run.took.is_some_and(|took| took >= LONG_JOB))
+        .map(|run| run.job)
+        .collect();
+    for run in runs {
+        let configured = scheduler.jobs.iter().any(|job| job.name == run.job);
+        if !configured && !long.contains(run.job) && !state.jobs.contains_key(run.job) {
+            continue;
+        }
+        let job = state.jobs.entry(run.job.to_owned()).or_default();
+        job.started(run.start);
+        if let Some(took) = run.took {
+            job.took(took);
+        }
+        match run.event {
+            JobEvent::Ended { .. } => job.ended_at = job.ended_at.max(Some(run.at)),
+            JobEvent::Failed { .. } => job.failed_at = job.failed_at.max(Some(run.at)),
+            JobEvent::Started | JobEvent::Skipped => {}
+        }
+    }
+}
+
+/// What one line tells of one run of a job.
+struct Run<'a> {
+    job: &'a str,
+    event: &'a JobEvent,
+    at: Timestamp,
+    start: Timestamp,
+    /// How long the loop waited for it: not at all, for one in the background.
+    took: Option<SignedDuration>,
+}
+
+impl<'a> Run<'a> {
+    fn of(line: &'a Line, next: Option<&Line>) -> Option<Self> {
         let Kind::Job {
             name,
             event,
             background,
         } = &line.kind
         else {
-            continue;
+            return None;
         };
         let (start, took) = match event {
-            JobEvent::Skipped => continue,
+            JobEvent::Skipped => return None,
             // Up to Laravel 9.20 a line marks the start, and the next line shows that it ended.
             JobEvent::Started => {
-                let next = lines
-                    .get(index + 1)
-                    .map(|next| next.at.duration_since(line.at));
-                let took = next.map(|gap| (gap - LOOP_PAUSE).max(SignedDuration::ZERO));
-                (line.at, took)
+                let pause = next.map(|next| next.at.duration_since(line.at));
+                (
+                    line.at,
+                    pause.map(|pause| (pause - LOOP_PAUSE).max(SignedDuration::ZERO)),
+                )
             }
             JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
                 (line.at - took.unwrap_or_default(), *took)
             }
         };
-        let configured = scheduler.jobs.iter().any(|job| job.name == *name);
-        let long = took.is_some_and(|took| took >= LONG_JOB) && !background;
-        if !configured && !long && !state.jobs.contains_key(name) {
-            continue;
-        }
-        let job = state.jobs.entry(name.clone()).or_default();
-        job.started(start);
-        match event {
-            JobEvent::Ended { .. } => job.ended_at = job.ended_at.max(Some(line.at)),
-            JobEvent::Failed { .. } => job.failed_at = job.failed_at.max(Some(line.at)),
-            JobEvent::Started | JobEvent::Skipped => {}
-        }
-        if let Some(took) = took {
-            job.took(if *background {
-                SignedDuration::ZERO
+        Some(Self {
+            job: name,
+            event,
+            at: line.at,
+            start,
+            took: if *background {
+                Some(SignedDuration::ZERO)
             } else {
                 took
-            });
-        }
+            },
+        })
     }
 }
 

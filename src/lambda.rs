@@ -42,7 +42,9 @@ pub fn request(event: &Value) -> Result<Request, Failure> {
     }
     let asked = Asked::deserialize(event).map_err(|error| Failure::Event(error.to_string()))?;
     if asked.clear_lockout && asked.schedulers.is_empty() {
-        return Err(Failure::Event("`clear_lockout` needs `schedulers` by name".to_owned()));
+        return Err(Failure::Event(
+            "`clear_lockout` needs `schedulers` by name".to_owned(),
+        ));
     }
     Ok(Request {
         schedulers: asked.schedulers,
@@ -52,7 +54,7 @@ pub fn request(event: &Value) -> Result<Request, Failure> {
 }
 
 /// Answers one event: runs a pass, writes its metrics to `metric`, one line each, and returns
-/// its report.
+/// its report. `function` is the function's name, a dimension of the metrics.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -60,24 +62,29 @@ pub async fn handle<W: World>(
     world: &W,
     config: &Result<Config, Mistakes>,
     event: &Value,
+    function: &str,
     metric: impl FnMut(&Value),
 ) -> Result<Value, Failure> {
     let request = request(event)?;
     let report = match config {
         Ok(config) => pass::run(world, config, &request).await,
         Err(mistakes) => {
-            measure(&pass::misconfigured(world, mistakes).await, metric);
+            measure(
+                &pass::misconfigured(world, mistakes).await,
+                function,
+                metric,
+            );
             return Err(Failure::Configuration(mistakes.clone()));
         }
     };
     if !report.dry_run {
-        measure(&report, metric);
+        measure(&report, function, metric);
     }
     Ok(report::json(&report))
 }
 
-fn measure(report: &Report, metric: impl FnMut(&Value)) {
-    metrics::lines(report).iter().for_each(metric);
+fn measure(report: &Report, function: &str, metric: impl FnMut(&Value)) {
+    metrics::lines(report, function).iter().for_each(metric);
 }
 
 #[cfg(test)]
@@ -86,7 +93,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_event_is_understood() {
-        let rule: Value = serde_json::from_str(include_str!("../events/eventbridge-rule.json")).unwrap();
+        let rule: Value =
+            serde_json::from_str(include_str!("../events/eventbridge-rule.json")).unwrap();
         assert_eq!(request(&rule).unwrap(), Request::default());
         let scheduler: Value =
             serde_json::from_str(include_str!("../events/eventbridge-scheduler.json")).unwrap();
@@ -104,8 +112,15 @@ mod tests {
 
     #[test]
     fn a_call_that_asks_in_another_way_is_refused() {
-        for bad in [r#"[]"#, r#"{"schedulers":"one"}"#, r#"{"clear_lockout":true}"#] {
-            assert!(request(&serde_json::from_str(bad).unwrap()).is_err(), "{bad}");
+        for bad in [
+            r#"[]"#,
+            r#"{"schedulers":"one"}"#,
+            r#"{"clear_lockout":true}"#,
+        ] {
+            assert!(
+                request(&serde_json::from_str(bad).unwrap()).is_err(),
+                "{bad}"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A watchdog for application schedulers.
 
+pub mod aws;
 pub mod cause;
 pub mod condition;
 pub mod config;
@@ -8,11 +9,14 @@ pub mod decide;
 pub mod history;
 pub mod incident;
 pub mod judge;
+pub mod lambda;
 pub mod line;
 pub mod message;
+pub mod metrics;
 pub mod pass;
 pub mod plan;
 pub mod remedy;
+pub mod report;
 pub mod snapshot;
 pub mod state;
 pub mod world;

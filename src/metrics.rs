@@ -11,20 +11,31 @@ pub const NAMESPACE: &str = "SchedulerWatchdog";
 /// One line for each scheduler that was looked at, and one for the pass.
 ///
 /// Per scheduler (dimension `Scheduler`): `SecondsSinceHeartbeat` (left out while it cannot be
-/// known), `Errors`, `OpenIncidents`, `BytesScanned`, `UndeliveredMessages`. For the pass, without
-/// dimensions: `PassCompleted` (1 if everything was looked at and done, else 0), `Problems`.
-pub fn lines(report: &Report) -> Vec<Value> {
+/// known), `Errors`, `OpenIncidents`, `BytesScanned`, `UndeliveredMessages`. For the pass
+/// (dimension `FunctionName`): `PassCompleted` (1 if everything was looked at and done, else 0),
+/// `Problems`.
+pub fn lines(report: &Report, function: &str) -> Vec<Value> {
     let millis = report.at.as_millisecond();
     let mut lines: Vec<Value> = (report.schedulers.iter())
         .filter_map(|scheduler| scheduler_line(scheduler, millis))
         .collect();
-    let problems = (report.schedulers.iter()).map(|s| s.problems.len()).sum::<usize>();
+    let problems = (report.schedulers.iter())
+        .map(|s| s.problems.len())
+        .sum::<usize>();
     lines.push(line(
         millis,
-        &[],
+        &[("FunctionName", function)],
         &[
-            ("PassCompleted", "Count", Some(i64::from(report.is_complete()))),
-            ("Problems", "Count", i64::try_from(problems + report.problems.len()).ok()),
+            (
+                "PassCompleted",
+                "Count",
+                Some(i64::from(report.is_complete())),
+            ),
+            (
+                "Problems",
+                "Count",
+                i64::try_from(problems + report.problems.len()).ok(),
+            ),
         ],
     ));
     lines
@@ -36,22 +47,37 @@ fn scheduler_line(scheduler: &SchedulerReport, millis: i64) -> Option<Value> {
         millis,
         &[("Scheduler", &scheduler.name)],
         &[
-            ("SecondsSinceHeartbeat", "Seconds", plan.silent_for.map(|silent| silent.as_secs())),
+            (
+                "SecondsSinceHeartbeat",
+                "Seconds",
+                plan.silent_for.map(|silent| silent.as_secs()),
+            ),
             ("Errors", "Count", Some(i64::from(plan.errors))),
-            ("OpenIncidents", "Count", Some(i64::from(scheduler.open_incidents))),
-            ("BytesScanned", "Bytes", i64::try_from(scheduler.scanned_bytes).ok()),
-            ("UndeliveredMessages", "Count", Some(i64::from(scheduler.undelivered))),
+            (
+                "OpenIncidents",
+                "Count",
+                Some(i64::from(scheduler.open_incidents)),
+            ),
+            (
+                "BytesScanned",
+                "Bytes",
+                i64::try_from(scheduler.scanned_bytes).ok(),
+            ),
+            (
+                "UndeliveredMessages",
+                "Count",
+                Some(i64::from(scheduler.undelivered)),
+            ),
         ],
     ))
 }
 
 /// One line of the format: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
-fn line(
-    millis: i64,
-    dimensions: &[(&str, &str)],
-    metrics: &[(&str, &str, Option<i64>)],
-) -> Value {
-    let known: Vec<_> = metrics.iter().filter(|(_, _, value)| value.is_some()).collect();
+fn line(millis: i64, dimensions: &[(&str, &str)], metrics: &[(&str, &str, Option<i64>)]) -> Value {
+    let known: Vec<_> = metrics
+        .iter()
+        .filter(|(_, _, value)| value.is_some())
+        .collect();
     let names: Vec<Value> = (known.iter())
         .map(|(name, unit, _)| json!({"Name": name, "Unit": unit}))
         .collect();
@@ -82,7 +108,10 @@ mod tests {
         let line = line(
             1,
             &[("Scheduler", "a")],
-            &[("Errors", "Count", Some(2)), ("SecondsSinceHeartbeat", "Seconds", None)],
+            &[
+                ("Errors", "Count", Some(2)),
+                ("SecondsSinceHeartbeat", "Seconds", None),
+            ],
         );
         assert_eq!(
             line,

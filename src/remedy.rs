@@ -175,7 +175,7 @@ pub fn plan(
             .then(|| incident.subject.clone())
             .flatten(),
         attempt,
-        token: new_token(incident, attempt),
+        token: new_token(&scheduler.name, incident, attempt),
         blocked_by: gates(state, scheduler, snapshot, look, incident, cure, now),
     })
 }
@@ -310,11 +310,12 @@ fn is_exhausted(state: &State, scheduler: &Scheduler, incident: &str, now: Times
         || attempts_today(state, now) >= rules.attempts_per_day as usize
 }
 
-/// At most 36 characters, as ECS's `startedBy` and `clientToken` allow; the same for the same
-/// attempt of the same incident.
-fn new_token(incident: &Incident, attempt: u32) -> String {
-    let fired = incident.fired_at.unwrap_or(incident.found_at);
-    format!("watchdog-{}-{attempt}", fired.as_second())
+/// The same for the same attempt of the same incident, and another one for every other. ECS
+/// takes up to 64 characters as `clientToken`, and letters, digits, `-`, `_`, `/` as `startedBy`.
+fn new_token(scheduler: &str, incident: &Incident, attempt: u32) -> String {
+    let fired = incident.fired_at.unwrap_or(incident.found_at).as_second();
+    let name: String = scheduler.replace('.', "_").chars().take(40).collect();
+    format!("{name}/{fired}/{attempt}")
 }
 
 /// Writes the claim of a restart into the state, before it is made.

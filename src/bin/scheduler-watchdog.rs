@@ -1,1 +1,90 @@
-fn main() {}
+//! The Lambda function: start-up, and one pass for each event.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use scheduler_watchdog::aws::{Aws, PassContext};
+use scheduler_watchdog::config::{Config, Environment, Limits, Mistakes, Origin, origin};
+use scheduler_watchdog::lambda;
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+/// What a pass leaves of the function's time for its answer and its metrics.
+const RESERVE: SignedDuration = SignedDuration::from_secs(2);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let environment = Environment::of_process();
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_target(false)
+        .with_timer(Rfc3339)
+        .with_env_filter(EnvFilter::new(
+            environment.get("WATCHDOG_LOG").unwrap_or("info"),
+        ))
+        .init();
+    let aws = Aws::load().await?;
+    let config = configuration(&aws, &environment).await;
+    if let Err(mistakes) = &config {
+        tracing::error!(%mistakes, "the configuration cannot be used");
+    }
+    let (aws, config, environment) = (&aws, &config, &environment);
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+        let deadline = i64::try_from(event.context.deadline)
+            .ok()
+            .and_then(|millis| Timestamp::from_millisecond(millis).ok());
+        let topic = match config {
+            Ok(config) => config.alerts.topic_arn.as_deref(),
+            Err(_) => environment.get("WATCHDOG_TOPIC_ARN"),
+        };
+        let world = aws.world(PassContext {
+            topic,
+            table: environment.get("WATCHDOG_TABLE"),
+            deadline: deadline.map(|deadline| deadline - RESERVE),
+            limits: config
+                .as_ref()
+                .map_or_else(|_| Limits::default(), |config| config.limits),
+        });
+        let function = environment
+            .get("AWS_LAMBDA_FUNCTION_NAME")
+            .unwrap_or_default();
+        lambda::handle(&world, config, &event.payload, function, |metric| {
+            println!("{metric}")
+        })
+        .await
+    }))
+    .await
+}
+
+/// Reads the configuration from where it was put.
+async fn configuration(aws: &Aws, environment: &Environment) -> Result<Config, Mistakes> {
+    let config = match origin(None, environment, |file| file.exists()) {
+        Origin::Variables => environment.config(),
+        Origin::Inline(text) => Config::parse(&text, "WATCHDOG_CONFIG"),
+        Origin::File(file) => Config::read(&file),
+        Origin::Ssm(name) => match aws.parameter(&name).await {
+            Ok(text) => Config::parse(&text, &format!("ssm:{name}")),
+            Err(error) => Err(Mistakes::at("WATCHDOG_CONFIG", error)),
+        },
+    }?;
+    Ok(environment.complete(config))
+}
+
+/// RFC 3339 times: Lambda takes a line without one for INFO.
+struct Rfc3339;
+
+impl FormatTime for Rfc3339 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the time of a log line decides nothing"
+    )]
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{:.3}", Timestamp::now())
+    }
+}

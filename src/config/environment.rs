@@ -120,7 +120,7 @@ impl Environment {
     /// All mistakes in them, each with the variable's name as its place.
     pub fn config(&self) -> Result<Config, Mistakes> {
         if self.get("WATCHDOG_LOG_GROUPS").is_none() {
-            return Err(Mistakes::one(
+            return Err(Mistakes::at(
                 "environment",
                 "nothing is configured: set WATCHDOG_CONFIG to a file, or WATCHDOG_LOG_GROUPS \
                  and WATCHDOG_SCHEDULER for one scheduler",
@@ -159,7 +159,13 @@ impl Environment {
             }
             let value = match shape {
                 Shape::Text => quoted(value),
-                Shape::Literal => value.trim().replace(['\n', '\r'], " "),
+                // What is neither a number nor true or false is told so by its key.
+                Shape::Literal => match value.trim() {
+                    text if text.parse::<bool>().is_ok() || text.parse::<i64>().is_ok() => {
+                        text.to_owned()
+                    }
+                    text => quoted(text),
+                },
                 Shape::List => {
                     let items: Vec<String> = (value.split(','))
                         .map(str::trim)

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use toml_span::de_helpers::TableHelper;
-use toml_span::{DeserError, Deserialize, Error, ErrorKind, Span, Value};
+use toml_span::{DeserError, Deserialize, Error, ErrorKind, Span, Spanned, Value};
 
 use super::{
     Alerts, Config, Cure, DateWindow, Ecs, EcsTarget, ErrorRules, Job, Language, Limits, Mistake,
@@ -193,7 +193,7 @@ impl<'de> Deserialize<'de> for Config {
         let mut reader = Reader::new(value)?;
         let alerts: Alerts = reader.get("alerts").unwrap_or_default();
         let limits = reader.get("limits").unwrap_or_default();
-        let mut schedulers: Vec<Scheduler> = match reader.table.take("scheduler") {
+        let mut schedulers: Vec<Spanned<Scheduler>> = match reader.table.take("scheduler") {
             None => {
                 let span = Span::new(0, 0);
                 reader.mistake(span, "there is no [[scheduler]]: nothing to watch");
@@ -212,21 +212,21 @@ impl<'de> Deserialize<'de> for Config {
             }
         };
         for scheduler in &mut schedulers {
-            scheduler.remind_after = alerts.remind_after;
+            scheduler.value.remind_after = alerts.remind_after;
         }
         for (index, scheduler) in schedulers.iter().enumerate() {
+            let name = &scheduler.value.name;
             if schedulers[..index]
                 .iter()
-                .any(|other| other.name == scheduler.name)
+                .any(|other| other.value.name == *name)
             {
-                let message = format!("two schedulers are named `{}`", scheduler.name);
-                reader.mistake(Span::new(0, 0), message);
+                reader.mistake(scheduler.span, format!("two schedulers are named `{name}`"));
             }
         }
         reader.finish(Some(Self {
             alerts,
             limits,
-            schedulers,
+            schedulers: schedulers.into_iter().map(|s| s.value).collect(),
         }))
     }
 }
@@ -612,7 +612,7 @@ impl FromText for Name {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(plain) {
             return Err(format!(
-                "a scheduler's name has 1 to {LONGEST_NAME} letters, digits or `-`, `_`, `.`, `/`"
+                "`{text}`: a scheduler's name has 1 to {LONGEST_NAME} letters, digits or `-`, `_`, `.`, `/`"
             ));
         }
         Ok(Self(text.to_owned()))

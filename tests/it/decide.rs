@@ -86,7 +86,7 @@ fn a_silence_without_corroboration_waits_for_a_second_look() {
 fn a_repeated_invocation_is_no_second_look() {
     let mut stage = falls_silent("");
     stage.service = Observed::Unknown(unknown(Obstacle::Throttled));
-    stage.wait(5).pass();
+    stage.wait(5).look();
     stage.now += SignedDuration::from_secs(3);
     assert_eq!(stage.pass().verdict, Verdict::Pending);
 }
@@ -116,7 +116,7 @@ fn a_service_that_is_scaled_to_zero_is_suspended() {
 #[test]
 fn scaling_to_zero_ends_an_incident() {
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
+    stage.wait(5).look();
     stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
     let plan = stage.wait(5).pass();
     assert_eq!(plan.notifications[0].occasion, Occasion::Resolved);
@@ -438,7 +438,7 @@ fn a_configured_runtime_excuses_a_silence_and_keeps_a_restart_from_killing_the_j
 /// A silence that fires for long enough; `change` is what closes a gate, if anything.
 fn gates_after(more: &str, change: impl FnOnce(&mut Stage)) -> Vec<Gate> {
     let mut stage = falls_silent(more);
-    stage.wait(5).pass();
+    stage.wait(5).look();
     change(&mut stage);
     let plan = stage.wait(5).pass();
     plan.remediation.expect("something to remedy").blocked_by
@@ -523,7 +523,7 @@ fn each_gate_closes_by_itself() {
 #[test]
 fn a_silence_whose_log_cannot_be_read_leads_to_no_restart() {
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
+    stage.wait(5).look();
     stage.log_error = Some(unknown(Obstacle::Throttled));
     let plan = stage.wait(5).pass();
     assert_eq!(plan.verdict, Verdict::Unknown);
@@ -551,7 +551,7 @@ fn a_failing_scheduler_without_a_proven_cause_is_not_restarted() {
 /// A dead loop that was restarted; the stage stands at the pass that made the restart.
 fn restarted() -> Stage {
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
+    stage.wait(5).look();
     let plan = stage.wait(5).pass();
     assert!(plan.remediation.as_ref().unwrap().allowed(), "{plan}");
     remedy::settle(&mut stage.state, &Ok(Some("ecs-svc/2".to_owned())));
@@ -656,8 +656,8 @@ fn a_lock_out_ends_after_six_healthy_hours() {
 #[test]
 fn a_failed_call_is_tried_again_and_uses_up_no_attempt() {
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
-    stage.wait(5).pass();
+    stage.wait(5).look();
+    stage.wait(5).look();
     remedy::settle(&mut stage.state, &Err(unknown(Obstacle::Throttled)));
     let again = stage.wait(5).pass();
     let remediation = again.remediation.unwrap();
@@ -668,8 +668,8 @@ fn a_failed_call_is_tried_again_and_uses_up_no_attempt() {
 #[test]
 fn a_denied_call_is_told_once_and_not_tried_again() {
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
-    stage.wait(5).pass();
+    stage.wait(5).look();
+    stage.wait(5).look();
     remedy::settle(&mut stage.state, &Err(unknown(Obstacle::Denied)));
     let plans = stage.passes(3);
     assert_eq!(
@@ -690,8 +690,8 @@ fn a_denied_call_is_told_once_and_not_tried_again() {
 fn a_claim_whose_pass_died_is_traced_in_ecs() {
     // The call was made: the deployment is there.
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
-    stage.wait(5).pass();
+    stage.wait(5).look();
+    stage.wait(5).look();
     deployed(&mut stage, "new");
     let plan = stage.wait(5).pass();
     assert!(
@@ -700,8 +700,8 @@ fn a_claim_whose_pass_died_is_traced_in_ecs() {
     );
     // The call was not made: it is made now, as the same attempt.
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
-    stage.wait(5).pass();
+    stage.wait(5).look();
+    stage.wait(5).look();
     let plan = stage.wait(5).pass();
     let remediation = plan.remediation.unwrap();
     assert!(remediation.allowed(), "{:?}", remediation.blocked_by);
@@ -746,7 +746,7 @@ fn an_outage_is_one_opened_and_one_resolved() {
 #[test]
 fn one_good_look_is_not_enough() {
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
+    stage.wait(5).look();
     stage.beats(TASK, 5);
     let plan = stage.wait(5).pass();
     assert_eq!(
@@ -770,7 +770,7 @@ fn reminders_come_after_an_hour_then_two_then_four() {
 #[test]
 fn another_face_of_the_same_outage_is_a_change_and_no_new_incident() {
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
+    stage.wait(5).look();
     stage.ecs(|facts| facts.tasks.clear());
     let plan = stage.wait(5).pass();
     assert_eq!(
@@ -806,7 +806,7 @@ fn an_outage_that_comes_and_goes_is_told_as_flapping() {
 fn deciding_twice_plans_nothing_new() {
     let mut stage = falls_silent("");
     for _ in 0..40 {
-        stage.wait(5).pass();
+        stage.wait(5).look();
         let (again, state) = stage.decide();
         assert!(again.is_empty(), "{again}");
         assert_eq!(state.outbox, stage.state.outbox);
@@ -819,9 +819,9 @@ fn deciding_twice_plans_nothing_new() {
 #[test]
 fn a_silence_during_blindness_is_neither_opened_nor_resolved() {
     let mut stage = falls_silent("");
-    stage.wait(5).pass();
+    stage.wait(5).look();
     stage.log_error = Some(unknown(Obstacle::TimedOut));
-    stage.wait(5).pass();
+    stage.wait(5).look();
     let incident = &stage.state.incidents[0];
     assert_eq!(
         (incident.condition, incident.phase),

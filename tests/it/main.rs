@@ -7,7 +7,10 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod aws;
+mod config;
 mod decide;
 mod e2e;
+mod history;
 mod line;
 mod stage;

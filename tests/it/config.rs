@@ -1,0 +1,199 @@
+//! Configuration: what is accepted, and how mistakes are told.
+
+use jiff::{SignedDuration, Timestamp};
+use scheduler_watchdog::config::{
+    Config, Cure, EcsTarget, Environment, Language, Origin, StaleAfter, origin,
+};
+
+/// The example of the documentation.
+const EXAMPLE: &str = include_str!("../../examples/watchdog.toml");
+
+#[test]
+fn the_example_is_read_as_it_is_meant() {
+    let config = Config::parse(EXAMPLE, "watchdog.toml").unwrap();
+    let scheduler = &config.schedulers[0];
+    assert_eq!(scheduler.name, "myteacher-production");
+    assert_eq!(
+        scheduler.stale_after,
+        StaleAfter::Fixed(SignedDuration::from_mins(5))
+    );
+    assert_eq!(scheduler.log_stream_prefix, "app/");
+    assert_eq!(scheduler.remediation.action, Cure::ForceNewDeployment);
+    let ecs = scheduler.ecs.as_ref().unwrap();
+    assert_eq!(
+        ecs.target,
+        EcsTarget::Service("myteacher-production-app-service".into())
+    );
+    // The job of December runs in no other month, by the scheduler's clock in Tokyo.
+    let job = scheduler
+        .jobs
+        .iter()
+        .find(|job| !job.active.is_empty())
+        .unwrap();
+    let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+    let runs = |from, until| job.runs(at(from), at(until)).count();
+    assert_eq!(runs("2025-11-30T14:00:00Z", "2025-11-30T14:59:00Z"), 0);
+    assert_eq!(runs("2025-11-30T14:59:00Z", "2025-11-30T15:30:00Z"), 7);
+    assert_eq!(runs("2025-12-14T14:30:00Z", "2025-12-14T16:00:00Z"), 5);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_places() {
+    let text = r#"
+[alerts]
+topic_arn = "arn:aws:sqs:ap-northeast-1:123456789012:queue"
+langauge = "en"
+remind_after = "1s"
+
+[limits]
+running_queries = 1000
+
+[[scheduler]]
+name = "one scheduler"
+log_groups = []
+preset = "laravell"
+stale_after = "soon"
+timezone = "Asia/Tokio"
+
+[scheduler.ecs]
+cluster = "c"
+
+[scheduler.errors]
+treshold = 5
+window = "5"
+
+[scheduler.remediation]
+action = "force-new-deploymnt"
+
+[[scheduler.job]]
+name = "redis:monitor"
+cron = "*/5 * * *"
+
+[[scheduler.job]]
+name = "payment:clean"
+cron = "0 0 31 2 *"
+active = [{ from = "2025-12-14", until = "2025-12-01" }]
+
+[[scheduler.pattern]]
+kind = "heartbeet"
+pattern = "tick ("
+"#;
+    let mistakes = Config::parse(text, "watchdog.toml").unwrap_err();
+    insta::assert_snapshot!(mistakes);
+}
+
+#[test]
+fn mistakes_across_tables_are_told() {
+    let scheduler = |name: &str, more: &str| {
+        format!("[[scheduler]]\nname = \"{name}\"\nlog_groups = [\"/ecs/a\"]\n{more}\n")
+    };
+    let cases = [
+        String::new(),
+        "scheduler = []".to_owned(),
+        "[[scheduler]\n".to_owned(),
+        scheduler("a", "") + &scheduler("a", ""),
+        scheduler(
+            "a",
+            "[scheduler.remediation]\naction = \"force-new-deployment\"",
+        ),
+        scheduler(
+            "a",
+            "[scheduler.remediation]\nreplica_action = \"stop-task\"",
+        ),
+        scheduler(
+            "a",
+            "[scheduler.ecs]\ncluster = \"c\"\nservice = \"s\"\ntask_definition = \"t\"",
+        ),
+        scheduler(
+            "a",
+            "[[scheduler.job]]\nname = \"x\"\ncron = \"* * * * *\"\n\
+             [[scheduler.job]]\nname = \"php artisan x\"\ncron = \"* * * * *\"",
+        ),
+    ];
+    let told: Vec<String> = (cases.iter())
+        .map(|text| {
+            Config::parse(text, "watchdog.toml")
+                .unwrap_err()
+                .to_string()
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n---\n"));
+}
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    Environment::of(
+        variables
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into())),
+    )
+}
+
+#[test]
+fn variables_describe_one_scheduler() {
+    let environment = environment(&[
+        (
+            "WATCHDOG_TOPIC_ARN",
+            "arn:aws:sns:ap-northeast-1:123456789012:alerts",
+        ),
+        ("WATCHDOG_LANGUAGE", "ja"),
+        ("WATCHDOG_SCHEDULER", "production"),
+        ("WATCHDOG_LOG_GROUPS", "/ecs/a, /ecs/b"),
+        ("WATCHDOG_LOG_STREAM_PREFIX", "app/\"\\"),
+        ("WATCHDOG_PRESET", ""),
+        ("WATCHDOG_TIMEZONE", "Asia/Tokyo"),
+        ("WATCHDOG_ECS_CLUSTER", "cluster"),
+        ("WATCHDOG_ECS_SERVICE", "service"),
+        ("WATCHDOG_ACTION", "force-new-deployment"),
+        ("WATCHDOG_ALLOW_MUTABLE_IMAGE_TAG", "true"),
+    ]);
+    let config = environment.config().unwrap();
+    assert_eq!(config.alerts.language, Language::Ja);
+    let scheduler = &config.schedulers[0];
+    assert_eq!(scheduler.log_groups, ["/ecs/a", "/ecs/b"]);
+    assert_eq!(scheduler.log_stream_prefix, "app/\"\\");
+    assert!(scheduler.remediation.allow_mutable_image_tag);
+}
+
+#[test]
+fn mistakes_in_variables_carry_the_variables_names() {
+    let environment = environment(&[
+        ("WATCHDOG_LOG_GROUPS", "/ecs/a"),
+        ("WATCHDOG_SCHEDULER", "production"),
+        ("WATCHDOG_STALE_AFTER", "5 minuts"),
+        ("WATCHDOG_ECS_CLUSTER", "cluster"),
+        ("WATCHDOG_ACTION", "restart"),
+        ("WATCHDOG_ALLOW_MUTABLE_IMAGE_TAG", "yes\n[x]"),
+    ]);
+    insta::assert_snapshot!(environment.config().unwrap_err());
+    insta::assert_snapshot!(self::environment(&[]).config().unwrap_err());
+}
+
+#[test]
+fn the_configuration_is_looked_for_where_it_was_put() {
+    let packed = |there: bool| move |_: &std::path::PathBuf| there;
+    let inline = environment(&[("WATCHDOG_CONFIG", "[[scheduler]]\nname = \"a\"")]);
+    assert!(matches!(
+        origin(None, &inline, packed(true)),
+        Origin::Inline(_)
+    ));
+    let file = environment(&[("WATCHDOG_CONFIG", "conf/watchdog.toml")]);
+    assert_eq!(
+        origin(None, &file, packed(true)),
+        Origin::File("conf/watchdog.toml".into())
+    );
+    let ssm = environment(&[("WATCHDOG_CONFIG", "ssm:/watchdog/config")]);
+    assert_eq!(
+        origin(None, &ssm, packed(true)),
+        Origin::Ssm("/watchdog/config".into())
+    );
+    let lambda = environment(&[("LAMBDA_TASK_ROOT", "/var/task")]);
+    assert_eq!(
+        origin(None, &lambda, packed(true)),
+        Origin::File("/var/task/watchdog.toml".into())
+    );
+    assert_eq!(origin(None, &lambda, packed(false)), Origin::Variables);
+    assert_eq!(
+        origin(Some("x.toml".into()), &inline, packed(true)),
+        Origin::File("x.toml".into())
+    );
+}

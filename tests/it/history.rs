@@ -1,0 +1,183 @@
+//! What the log has shown, and that its order, repetition and splitting do not matter.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use scheduler_watchdog::config::StaleAfter;
+use scheduler_watchdog::history::{Heartbeats, fold};
+use scheduler_watchdog::line::{JobEvent, Kind, Line, Pulse};
+use scheduler_watchdog::snapshot::LogWindow;
+use scheduler_watchdog::state::{MOST_BYTES, State, Unreadable};
+
+use crate::stage::{Stage, at, minutes};
+
+const START: &str = "2025-12-01T00:00:00Z";
+
+fn line(stream: &str, second: i64, kind: Kind) -> Line {
+    let stream: Arc<str> = stream.into();
+    Line::new(
+        at(START) + SignedDuration::from_secs(second),
+        stream,
+        kind,
+        "text",
+    )
+}
+
+fn window(lines: Vec<Line>) -> LogWindow {
+    LogWindow {
+        from: at(START),
+        until: at(START) + minutes(60),
+        lines,
+        ..LogWindow::default()
+    }
+}
+
+fn folded(windows: &[LogWindow]) -> State {
+    let scheduler = Stage::new("").scheduler;
+    let mut state = State::default();
+    for window in windows {
+        fold(&mut state, &scheduler, window, at(START) + minutes(60));
+    }
+    state
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        4 => Just(Kind::Heartbeat(Pulse::Idle)),
+        2 => (0..5i64, 0..2000i64).prop_map(|(job, took)| Kind::Job {
+            name: format!("job:{job}"),
+            event: JobEvent::Ended { took: Some(SignedDuration::from_secs(took)) },
+            background: false,
+        }),
+        1 => Just(Kind::Error { aborts: true, context: None, trace: Vec::new() }),
+        1 => Just(Kind::Error { aborts: false, context: None, trace: Vec::new() }),
+        1 => Just(Kind::Boot),
+    ]
+}
+
+fn lines() -> impl Strategy<Value = Vec<Line>> {
+    prop::collection::vec((0..2usize, 0..3600i64, kinds()), 0..80).prop_map(|mut lines| {
+        // The reader gives each stream in time order.
+        lines.sort_by_key(|(_, second, _)| *second);
+        lines
+            .into_iter()
+            .map(|(stream, second, kind)| line(["a/a/1", "a/a/2"][stream], second, kind))
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_same_lines_again_change_nothing(lines in lines()) {
+        let once = folded(&[window(lines.clone())]);
+        prop_assert_eq!(&folded(&[window(lines.clone()), window(lines)]), &once);
+    }
+
+    #[test]
+    fn a_window_in_two_overlapping_parts_is_the_same_window(lines in lines(), cut in 0..3600i64) {
+        let before = |second: i64| {
+            let until = at(START) + SignedDuration::from_secs(second);
+            lines.iter().filter(|line| line.at <= until).cloned().collect::<Vec<_>>()
+        };
+        let whole = folded(&[window(lines.clone())]);
+        let parts = folded(&[window(before(cut)), window(lines.clone())]);
+        prop_assert_eq!(&parts.heartbeats, &whole.heartbeats);
+        prop_assert_eq!(&parts.errors, &whole.errors);
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn the_document_keeps_its_bound_whatever_the_log_holds(
+        names in prop::collection::vec("\\PC{0,300}", 0..400),
+        messages in prop::collection::vec("\\PC{0,900}", 0..50),
+    ) {
+        let mut lines = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let event = JobEvent::Ended { took: Some(minutes(5)) };
+            let kind = Kind::Job { name: name.clone(), event, background: false };
+            lines.push(line(&format!("s/{name}"), i64::try_from(index).unwrap(), kind));
+        }
+        for message in &messages {
+            let kind = Kind::Error { aborts: true, context: Some(message.clone()), trace: vec![message.clone(); 20] };
+            let mut error = line("s/1", 1, kind);
+            error.text.clone_from(message);
+            lines.push(error);
+        }
+        let text = folded(&[window(lines)]).to_json();
+        prop_assert!(text.len() <= MOST_BYTES, "{}", text.len());
+        State::from_json(&text).unwrap();
+    }
+}
+
+fn beats(gap_seconds: i64, lines_in_a_beat: i64) -> Heartbeats {
+    let lines = (0..3600 / gap_seconds)
+        .flat_map(|beat| (0..lines_in_a_beat).map(move |line| beat * gap_seconds + line))
+        .map(|second| line("a/a/1", second, Kind::Heartbeat(Pulse::Banner)))
+        .collect();
+    folded(&[window(lines)]).heartbeats
+}
+
+#[test]
+fn the_allowed_silence_is_learned_from_the_gaps() {
+    let auto = |heartbeats: Heartbeats| heartbeats.stale_after(StaleAfter::Auto).as_mins();
+    assert_eq!(auto(beats(60, 1)), 5, "every minute: the least");
+    assert_eq!(auto(beats(62, 20)), 5, "the lines of one run are one beat");
+    assert_eq!(
+        auto(beats(300, 5)),
+        10,
+        "a job every five minutes is all there is to hear"
+    );
+    assert_eq!(auto(beats(900, 1)), 10, "too few gaps known");
+    assert_eq!(auto(Heartbeats::default()), 10);
+    let fixed = StaleAfter::Fixed(minutes(7));
+    assert_eq!(beats(60, 1).stale_after(fixed), minutes(7));
+}
+
+#[test]
+fn documents_are_read_back_as_they_were_written() {
+    let mut stage = Stage::new("");
+    stage.beats(crate::stage::TASK, 30);
+    stage.other_lines();
+    stage.passes(12);
+    let text = stage.state.to_json();
+    assert_eq!(State::from_json(&text).unwrap(), stage.state);
+}
+
+#[test]
+fn fields_of_another_version_are_kept() {
+    let mut document: serde_json::Value =
+        serde_json::from_str(&State::default().to_json()).unwrap();
+    document["added_later"] = serde_json::json!({"kept": [1, 2, 3]});
+    let state = State::from_json(&document.to_string()).unwrap();
+    let written: serde_json::Value = serde_json::from_str(&state.to_json()).unwrap();
+    assert_eq!(written["added_later"], document["added_later"]);
+}
+
+#[test]
+fn a_document_that_cannot_be_used_is_refused_in_clear_words() {
+    let newer = State::from_json(r#"{"schema":99,"heartbeats":"another shape"}"#).unwrap_err();
+    assert!(matches!(newer, Unreadable::Newer { found: 99 }));
+    for broken in ["", "{}", "[1]", r#"{"schema":1,"incidents":7}"#, "\u{fffd}"] {
+        let error = State::from_json(broken).unwrap_err();
+        assert!(
+            matches!(error, Unreadable::Broken { .. }),
+            "{broken}: {error}"
+        );
+    }
+    insta::assert_snapshot!(newer);
+}
+
+#[test]
+fn the_overlap_grows_with_the_measured_delay() {
+    let mut state = State::default();
+    assert_eq!(state.overlap(), minutes(2));
+    state.lags_ms = vec![1_000, 150_000, 2_000];
+    assert_eq!(state.overlap(), minutes(5));
+    state.lags_ms = vec![i64::MAX];
+    assert_eq!(state.overlap(), minutes(10));
+}
