@@ -20,7 +20,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::config::{Ecs, Limits, Scheduler};
@@ -48,6 +48,10 @@ const SINGLE_SHOT_TIMEOUT: Duration = Duration::from_secs(12);
 /// Attempts at a call, the first one included (the SDK's standard mode: only what is worth a
 /// retry is retried, with a jittered back-off).
 const ATTEMPTS: u32 = 3;
+
+/// What a first look at the log goes back, so that a look without memory can say of a
+/// scheduler that it was never seen.
+const NO_MEMORY: SignedDuration = SignedDuration::from_mins(30);
 
 /// The AWS side of the process: configuration, clients, and what all passes share.
 #[derive(Debug)]
@@ -156,8 +160,8 @@ impl Aws {
 pub struct PassContext<'a> {
     /// The SNS topic's ARN. Without it nothing can be published.
     pub topic: Option<&'a str>,
-    /// The DynamoDB table's name. Without it nothing is remembered: every scheduler is new, and
-    /// a write is refused, so that nothing can be claimed either.
+    /// The DynamoDB table's name. Without it nothing is remembered: every scheduler is judged by
+    /// what can be seen now, and a write is refused, so that nothing can be claimed either.
     pub table: Option<&'a str>,
     /// When the pass must have ended: the Lambda function's own deadline.
     pub deadline: Option<Timestamp>,
@@ -205,7 +209,14 @@ impl World for AwsWorld<'_> {
     async fn load(&self, scheduler: &str) -> Result<(State, Version), StoreError> {
         match self.pass.table {
             Some(table) => store::load(self.aws, table, scheduler).await,
-            None => Ok((State::default(), 0)),
+            // A look without memory judges the half hour that it can see.
+            None => {
+                let state = State {
+                    installed_at: Some(clock() - NO_MEMORY),
+                    ..State::default()
+                };
+                Ok((state, 0))
+            }
         }
     }
 
@@ -349,7 +360,8 @@ mod tests {
             deadline: None,
             limits: LIMITS,
         });
-        assert_eq!(world.load("app").await, Ok((State::default(), 0)));
+        let (state, version) = world.load("app").await.unwrap();
+        assert!(state.installed_at.is_some() && version == 0);
         let saved = world.save("app", &State::default(), 0).await;
         assert!(
             matches!(&saved, Err(StoreError::Call(error)) if error.kind == Obstacle::Refused),

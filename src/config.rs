@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-pub use environment::{Environment, Origin, origin};
+pub use environment::{Environment, Origin, load, origin};
 
 use crate::cron::Cron;
 use crate::line::Preset;
@@ -238,6 +238,13 @@ impl Config {
     /// All mistakes in it, with their places.
     pub fn parse(text: &str, file: &str) -> Result<Self, Mistakes> {
         read::document(text, &|line, column| format!("{file}:{line}:{column}"))
+    }
+
+    /// The region of the alert topic; empty without one. Commands and links in messages name it
+    /// where nothing else tells the region.
+    pub fn region(&self) -> &str {
+        let arn = self.alerts.topic_arn.as_deref().unwrap_or_default();
+        arn.split(':').nth(3).unwrap_or_default()
     }
 
     /// Reads a file.

@@ -21,6 +21,16 @@ pub enum Failure {
     Configuration(Mistakes),
 }
 
+impl Failure {
+    /// Its name in the function's answer.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Event(_) => "EventNotUnderstood",
+            Self::Configuration(_) => "Misconfigured",
+        }
+    }
+}
+
 /// What a direct call may ask for. Events of EventBridge ask for nothing, and mean a whole pass.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

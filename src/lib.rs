@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod cause;
+pub mod check;
 pub mod condition;
 pub mod config;
 pub mod cron;
@@ -11,11 +12,13 @@ pub mod incident;
 pub mod judge;
 pub mod lambda;
 pub mod line;
+pub mod local;
 pub mod message;
 pub mod metrics;
 pub mod pass;
 pub mod plan;
 pub mod remedy;
+pub mod replay;
 pub mod report;
 pub mod snapshot;
 pub mod state;

@@ -2,9 +2,28 @@
 
 use super::Aws;
 use super::obstacle::Call;
+use crate::config::{Mistakes, Origin};
 use crate::snapshot::{CallError, Obstacle};
 
 impl Aws {
+    /// Gets the configuration's text where it is in the Parameter Store; other origins are
+    /// returned as they are.
+    ///
+    /// # Errors
+    /// As a mistake in the configuration: the parameter cannot be had.
+    pub async fn fetch(&self, origin: Origin) -> Result<Origin, Mistakes> {
+        let Origin::Ssm(name) = origin else {
+            return Ok(origin);
+        };
+        match self.parameter(&name).await {
+            Ok(text) => Ok(Origin::Text {
+                name: format!("ssm:{name}"),
+                text,
+            }),
+            Err(error) => Err(Mistakes::at("WATCHDOG_CONFIG", error)),
+        }
+    }
+
     /// The value of a parameter, decrypted. For `WATCHDOG_CONFIG=ssm:NAME`.
     ///
     /// Needs `ssm:GetParameter` on the parameter, and `kms:Decrypt` on its key where it is a

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use scheduler_watchdog::aws::{Aws, PassContext};
-use scheduler_watchdog::config::{Config, Environment, Limits, Mistakes, Origin, origin};
+use scheduler_watchdog::config::{Config, Environment, Limits, Mistakes, load, origin};
 use scheduler_watchdog::lambda;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
@@ -58,22 +58,17 @@ async fn main() -> Result<(), Error> {
             println!("{metric}")
         })
         .await
+        .map_err(|failure| Diagnostic {
+            error_type: failure.kind().to_owned(),
+            error_message: failure.to_string(),
+        })
     }))
     .await
 }
 
-/// Reads the configuration from where it was put.
 async fn configuration(aws: &Aws, environment: &Environment) -> Result<Config, Mistakes> {
-    let config = match origin(None, environment, |file| file.exists()) {
-        Origin::Variables => environment.config(),
-        Origin::Inline(text) => Config::parse(&text, "WATCHDOG_CONFIG"),
-        Origin::File(file) => Config::read(&file),
-        Origin::Ssm(name) => match aws.parameter(&name).await {
-            Ok(text) => Config::parse(&text, &format!("ssm:{name}")),
-            Err(error) => Err(Mistakes::at("WATCHDOG_CONFIG", error)),
-        },
-    }?;
-    Ok(environment.complete(config))
+    let origin = origin(None, environment, |file| file.exists());
+    load(&aws.fetch(origin).await?, environment)
 }
 
 /// RFC 3339 times: Lambda takes a line without one for INFO.

@@ -1,3 +1,363 @@
-//! The command line.
+//! The command line: parses arguments, starts, and prints. What the commands do is in the
+//! library.
 
-fn main() {}
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use scheduler_watchdog::aws::{Aws, PassContext};
+use scheduler_watchdog::check::{self, Look, Status};
+use scheduler_watchdog::config::{self, Config, Environment, Origin, origin};
+use scheduler_watchdog::local::{self, Files, LocalWorld};
+use scheduler_watchdog::replay::{self, ReplayError, Schedule, Watcher};
+use tokio::runtime::Runtime;
+
+/// Notices when an application's scheduler has died silently, and says why.
+#[derive(Parser)]
+#[command(name = "watchdog", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Look once and print the verdict and what would be done. Changes nothing.
+    ///
+    /// Exit code: 0 ok or suspended, 1 warning or not confirmed yet, 2 critical, 3 unknown
+    /// (also wrong arguments, configuration or files); the worst of all schedulers counts, in the
+    /// order 0, 1, 3, 2.
+    Check(CheckArgs),
+    /// Run past logs through the same decisions with a simulated clock: what would it have
+    /// said?
+    ///
+    /// Exit code: 0 whatever was found, 3 for wrong arguments, configuration or files.
+    Replay(ReplayArgs),
+    /// About the configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check a configuration and print every mistake with its place (exit code 3).
+    Check {
+        /// The file; by default what the other commands would use.
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// The configuration [default: $WATCHDOG_CONFIG, ./watchdog.toml, or the variables
+    /// WATCHDOG_…].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Look at these log files instead of AWS; `-` is standard input. Reads what `aws logs
+    /// filter-log-events`, `aws logs get-query-results` and `aws logs tail` print, and text
+    /// whose lines begin with a time.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    log_file: Vec<PathBuf>,
+    /// What ECS said, one {"at", "service", "tasks"} a line, with the objects that the AWS CLI
+    /// prints.
+    #[arg(long, value_name = "FILE", requires = "log_file")]
+    service: Option<PathBuf>,
+    /// Remember looks at log files in this file, and judge the next one by it. Without it the
+    /// past is worked out from the log files anew, and nothing is written.
+    #[arg(long, value_name = "FILE", requires = "log_file")]
+    state: Option<PathBuf>,
+    /// The time of the look at log files: an RFC 3339 time, or `now`. By default the time of
+    /// their last event, because a file that was saved yesterday would otherwise always look
+    /// like an outage since yesterday.
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "log_file")]
+    now: Option<Timestamp>,
+    /// Only this scheduler; may be repeated.
+    #[arg(long = "scheduler", value_name = "NAME")]
+    schedulers: Vec<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Args)]
+struct ReplayArgs {
+    /// The configuration [default: $WATCHDOG_CONFIG, ./watchdog.toml, or the variables
+    /// WATCHDOG_…].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The log files; `-` is standard input. Reads what `aws logs filter-log-events`, `aws logs
+    /// get-query-results` and `aws logs tail` print, and text whose lines begin with a time.
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    logs: Vec<PathBuf>,
+    /// What ECS said, one {"at", "service", "tasks"} a line, with the objects that the AWS CLI
+    /// prints. Without it nothing is known of ECS.
+    #[arg(long, value_name = "FILE")]
+    service: Option<PathBuf>,
+    /// The time of the first pass [default: the first event's, rounded up to a minute].
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Option<Timestamp>,
+    /// No pass after this time. By default the last pass is the first one that sees the last
+    /// event: whether the silence after it was an outage or only the end of the file is known
+    /// if this says how far time went on.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Timestamp>,
+    /// The time between passes.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    every: SignedDuration,
+    /// How to print: a timeline for people, or one JSON object a line.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Print every pass, not only messages and decisions about restarts.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if text == "now" {
+        #[expect(clippy::disallowed_methods, reason = "the user asks for the clock")]
+        return Ok(Timestamp::now());
+    }
+    local::time::parse(text, &TimeZone::UTC).ok_or_else(|| {
+        "expected a time such as 2026-11-24T03:36:09Z (UTC unless it says so)".into()
+    })
+}
+
+/// What is wrong with the input, for people.
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // clap's own code for wrong arguments means "critical" to monitoring systems.
+            let code = if error.use_stderr() { 3 } else { 0 };
+            return ExitCode::from(code);
+        }
+    };
+    let result = match cli.command {
+        Command::Check(args) => run_check(args),
+        Command::Replay(args) => run_replay(args),
+        Command::Config(ConfigCommand::Check { file }) => run_config_check(file),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Whoever read the output has seen enough; that is no failure.
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = match error.downcast_ref::<ReplayError>() {
+        Some(ReplayError::Output(io)) => Some(io),
+        _ => error.downcast_ref::<io::Error>(),
+    };
+    io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn configuration(given: Option<PathBuf>) -> Result<(Config, Origin), Failure> {
+    let environment = Environment::of_process();
+    let mut origin = origin(given, &environment, |path| path.exists());
+    if matches!(origin, Origin::Ssm(_)) {
+        origin = runtime()?.block_on(async {
+            let aws = Aws::load().await?;
+            Ok::<_, Failure>(aws.fetch(origin).await?)
+        })?;
+    }
+    let config = config::load(&origin, &environment)?;
+    Ok((config, origin))
+}
+
+/// One thread is enough, and the worlds are not made for more.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+fn run_check(args: CheckArgs) -> Result<u8, Failure> {
+    let (config, _) = configuration(args.config.clone())?;
+    config.select(&args.schedulers)?;
+    let look = if args.log_file.is_empty() {
+        from_aws(&config, &args.schedulers)?
+    } else {
+        from_files(&config, &args)?
+    };
+    let text = match args.format {
+        Format::Json => format!("{:#}\n", look.json()),
+        Format::Text => look.text(),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        // The verdict stands, whether it was read to the end or not.
+        _ => Ok(Status::of(&look.report).exit_code()),
+    }
+}
+
+/// One look through AWS. With WATCHDOG_TABLE it judges by the deployed watchdog's memory.
+fn from_aws(config: &Config, schedulers: &[String]) -> Result<Look, Failure> {
+    let environment = Environment::of_process();
+    runtime()?.block_on(async {
+        let aws = Aws::load().await?;
+        let world = aws.world(PassContext {
+            topic: None,
+            table: environment.get("WATCHDOG_TABLE"),
+            deadline: None,
+            limits: config.limits,
+        });
+        Ok(check::live(config, &world, schedulers).await)
+    })
+}
+
+fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
+    let files = Files {
+        logs: args.log_file.clone(),
+        service: args.service.clone(),
+        state: args.state.clone(),
+    };
+    let mut progress = Progress::new("looking");
+    let world = LocalWorld::read(config, &files, &mut |note| progress.note(note))?;
+    let now = match (args.now, world.span()) {
+        (Some(now), _) => now,
+        (None, Some(span)) => span.arrived,
+        (None, None) => return Err(Box::from("the log files hold no event; give --now")),
+    };
+    let runtime = runtime()?;
+    let look = if args.state.is_some() {
+        runtime.block_on(check::remembered(config, &world, &args.schedulers, now))
+    } else {
+        runtime.block_on(check::once(
+            config,
+            &world,
+            &args.schedulers,
+            now,
+            &mut |done, of| progress.show(done, of),
+        ))
+    };
+    Ok(look)
+}
+
+fn run_replay(args: ReplayArgs) -> Result<u8, Failure> {
+    let (config, _) = configuration(args.config)?;
+    let files = Files {
+        logs: args.logs,
+        service: args.service,
+        state: None,
+    };
+    let options = replay::Options {
+        from: args.from,
+        until: args.until,
+        every: args.every,
+        format: match args.format {
+            Format::Text => replay::Format::Text,
+            Format::Json => replay::Format::Json,
+        },
+        all: args.all,
+    };
+    let mut progress = Progress::new("replaying");
+    let world = LocalWorld::read(&config, &files, &mut |note| progress.note(note))?;
+    let schedule = Schedule::new(&world, &options)?;
+    progress.of = schedule.passes();
+    let mut out = BufWriter::new(io::stdout().lock());
+    runtime()?.block_on(replay::run(
+        &config,
+        &world,
+        &schedule,
+        &options,
+        &mut out,
+        &mut progress,
+    ))?;
+    Ok(0)
+}
+
+fn run_config_check(file: Option<PathBuf>) -> Result<u8, Failure> {
+    let (config, origin) = configuration(file)?;
+    let origin = match origin {
+        Origin::File(path) => path.display().to_string(),
+        Origin::Text { name, .. } => name,
+        Origin::Ssm(name) => format!("ssm:{name}"),
+        Origin::Variables => "environment variables".to_owned(),
+    };
+    let jobs: usize = (config.schedulers.iter()).map(|s| s.jobs.len()).sum();
+    let count = |number: usize, word: &str| {
+        format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+    };
+    println!(
+        "ok: {}, {} ({origin})",
+        count(config.schedulers.len(), "scheduler"),
+        count(jobs, "job")
+    );
+    Ok(0)
+}
+
+/// A bar for people who wait: on a terminal, and only once it takes long.
+struct Progress {
+    what: &'static str,
+    started: Instant,
+    of: u64,
+    bar: Option<ProgressBar>,
+}
+
+/// What takes less needs no bar.
+const LONG: Duration = Duration::from_secs(1);
+
+impl Progress {
+    fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            started: Instant::now(),
+            of: 0,
+            bar: None,
+        }
+    }
+
+    fn show(&mut self, done: u64, of: u64) {
+        if self.bar.is_none() && self.started.elapsed() > LONG && io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_message(self.what);
+            self.bar = Some(bar);
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        }
+    }
+}
+
+impl Watcher for Progress {
+    fn progress(&mut self, passes: u64) {
+        self.show(passes, self.of);
+    }
+
+    fn note(&mut self, note: String) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{note}")),
+            None => eprintln!("{note}"),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

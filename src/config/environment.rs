@@ -17,8 +17,13 @@ pub struct Environment {
 pub enum Origin {
     /// A file.
     File(PathBuf),
-    /// The text itself, in `WATCHDOG_CONFIG`.
-    Inline(String),
+    /// The text itself, and what it is called in mistakes.
+    Text {
+        /// `WATCHDOG_CONFIG`, or the parameter's name.
+        name: String,
+        /// The document.
+        text: String,
+    },
     /// A parameter of the SSM Parameter Store, by name.
     Ssm(String),
     /// The variables themselves describe one scheduler.
@@ -200,6 +205,24 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// Reads the configuration from where it is.
+///
+/// # Errors
+/// It cannot be read, all mistakes in it, or it is in the SSM Parameter Store, where only
+/// [`Aws::fetch`](crate::aws::Aws::fetch) can get it.
+pub fn load(origin: &Origin, environment: &Environment) -> Result<Config, Mistakes> {
+    let config = match origin {
+        Origin::Variables => environment.config(),
+        Origin::Text { name, text } => Config::parse(text, name),
+        Origin::File(file) => Config::read(file),
+        Origin::Ssm(name) => Err(Mistakes::at(
+            "WATCHDOG_CONFIG",
+            format!("the parameter `{name}` is read from AWS only; give --config FILE"),
+        )),
+    }?;
+    Ok(environment.complete(config))
+}
+
 /// Decides where the configuration comes from.
 ///
 /// `given` is the command line's `--config`; then `WATCHDOG_CONFIG`, the file packed with the
@@ -216,7 +239,10 @@ pub fn origin(
         return match value.strip_prefix("ssm:") {
             Some(name) => Origin::Ssm(name.trim().to_owned()),
             // No path holds a line break or a table, and no document lacks them.
-            None if value.contains('\n') || value.contains('[') => Origin::Inline(value.to_owned()),
+            None if value.contains('\n') || value.contains('[') => Origin::Text {
+                name: "WATCHDOG_CONFIG".to_owned(),
+                text: value.to_owned(),
+            },
             None => Origin::File(PathBuf::from(value)),
         };
     }

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::config::{
-    Config, Cure, EcsTarget, Environment, Language, Origin, StaleAfter, origin,
+    Config, Cure, EcsTarget, Environment, Language, Origin, StaleAfter, load, origin,
 };
 
 /// The example of the documentation.
@@ -174,7 +174,7 @@ fn the_configuration_is_looked_for_where_it_was_put() {
     let inline = environment(&[("WATCHDOG_CONFIG", "[[scheduler]]\nname = \"a\"")]);
     assert!(matches!(
         origin(None, &inline, packed(true)),
-        Origin::Inline(_)
+        Origin::Text { .. }
     ));
     let file = environment(&[("WATCHDOG_CONFIG", "conf/watchdog.toml")]);
     assert_eq!(
@@ -196,4 +196,16 @@ fn the_configuration_is_looked_for_where_it_was_put() {
         origin(Some("x.toml".into()), &inline, packed(true)),
         Origin::File("x.toml".into())
     );
+}
+
+#[test]
+fn a_configuration_that_cannot_be_had_says_where_it_was_sought() {
+    let told = |origin: Origin| load(&origin, &environment(&[])).unwrap_err().to_string();
+    assert!(told(Origin::File("no/such.toml".into())).starts_with("no/such.toml: "));
+    assert!(told(Origin::Ssm("/watchdog".to_owned())).contains("/watchdog"));
+    let text = Origin::Text {
+        name: "WATCHDOG_CONFIG".into(),
+        text: "x".into(),
+    };
+    assert!(told(text).starts_with("WATCHDOG_CONFIG:1:"));
 }

@@ -8,9 +8,11 @@
 )]
 
 mod aws;
+mod cause;
 mod config;
 mod decide;
 mod e2e;
 mod history;
 mod line;
+mod message;
 mod stage;

@@ -1,0 +1,151 @@
+//! The causes that are known: data, read once from `src/causes/*.toml`.
+//!
+//! A new cause, a new pattern or a new language needs no Rust. Order matters: what stands
+//! earlier is closer to the root, and is named first where several causes are proven.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde::{Deserialize, Deserializer};
+
+/// A text in every language, by the language's code.
+pub(crate) type Texts = BTreeMap<String, String>;
+
+const FILES: [&str; 6] = [
+    include_str!("../causes/ecs.toml"),
+    include_str!("../causes/code.toml"),
+    include_str!("../causes/redis.toml"),
+    include_str!("../causes/database.toml"),
+    include_str!("../causes/permissions.toml"),
+    include_str!("../causes/absence.toml"),
+];
+
+static CATALOGUE: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "constants; the tests read all of them")]
+    (FILES.iter())
+        .flat_map(|file| {
+            toml::from_str::<File>(file)
+                .expect("a valid cause file")
+                .cause
+        })
+        .collect()
+});
+
+/// Every known cause, root causes first.
+pub(crate) fn all() -> &'static [Entry] {
+    &CATALOGUE
+}
+
+/// The known cause of that name.
+pub(crate) fn named(id: &str) -> Option<&'static Entry> {
+    CATALOGUE.iter().find(|entry| entry.id == id)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    cause: Vec<Entry>,
+}
+
+/// One cause: what proves it, what it means, what to do.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Entry {
+    /// Its name in messages and in the replay contract.
+    pub id: String,
+    /// Whether a restart can help.
+    pub restart_helps: bool,
+    /// It says little; where the same error proves another cause, it is left out.
+    #[serde(default)]
+    pub generic: bool,
+    /// What it means, in one or two sentences.
+    pub meaning: Texts,
+    /// What to do about it, in order.
+    pub steps: Vec<Step>,
+    /// Errors that prove it.
+    #[serde(default)]
+    pub errors: Vec<ErrorPattern>,
+    /// Stop codes, stop reasons and reasons of containers that prove it.
+    #[serde(default, deserialize_with = "patterns")]
+    pub stops: Vec<Regex>,
+    /// Texts that must prove it, and texts that must not; the tests run them.
+    #[serde(default)]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "only the tests look at examples")
+    )]
+    pub examples: Vec<Example>,
+}
+
+/// An error that proves a cause.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ErrorPattern {
+    /// Matches its text.
+    #[serde(deserialize_with = "pattern")]
+    pub text: Regex,
+    /// Matches the source file named with it. Where none is named, the text and the trace must
+    /// name one.
+    #[serde(default, deserialize_with = "optional_pattern")]
+    pub context: Option<Regex>,
+}
+
+/// One thing that a person can do.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Step {
+    /// What and why, in one short sentence.
+    pub say: Texts,
+    /// The command to paste, by its name in `src/message/commands.toml`.
+    pub command: Option<String>,
+    /// The command to run inside the container.
+    pub exec: Option<String>,
+    /// It restarts something, so it is shown only where that can help and does no harm.
+    #[serde(default)]
+    pub restart: bool,
+    /// It is shown only for these conditions; for all, if empty.
+    #[serde(default)]
+    pub conditions: Vec<String>,
+}
+
+/// An example for the tests.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "only the tests look at examples")
+)]
+pub(crate) struct Example {
+    /// An error's text.
+    pub error: Option<String>,
+    /// The file named with the error.
+    pub context: Option<String>,
+    /// A reason why a task or a container stopped.
+    pub stop: Option<String>,
+    /// Whether it proves the cause.
+    #[serde(default = "yes")]
+    pub proves: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn compile<E: serde::de::Error>(pattern: &str) -> Result<Regex, E> {
+    Regex::new(pattern).map_err(E::custom)
+}
+
+fn pattern<'de, D: Deserializer<'de>>(from: D) -> Result<Regex, D::Error> {
+    compile(&String::deserialize(from)?)
+}
+
+fn optional_pattern<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Regex>, D::Error> {
+    pattern(from).map(Some)
+}
+
+fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Regex>, D::Error> {
+    (Vec::<String>::deserialize(from)?.iter())
+        .map(|pattern| compile(pattern))
+        .collect()
+}

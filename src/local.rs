@@ -1,0 +1,222 @@
+//! The world of files: logs and ECS's answers from files, state in memory or in a file, and a
+//! clock that is set by hand. No AWS is needed.
+
+pub mod log;
+mod service;
+mod store;
+pub mod time;
+mod timeline;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::{Config, Ecs, Scheduler};
+use crate::line::{self, Kind, LogEvent};
+use crate::message::Message;
+use crate::plan::Remediation;
+use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, ServiceFacts};
+use crate::state::State;
+use crate::world::{StoreError, Version, World};
+
+pub use log::LogError;
+pub use service::{ServiceError, ServiceHistory};
+use store::Store;
+pub use timeline::{Builder, Span, Timeline};
+
+/// The most lines that a look at the log gives; the limit of the Insights query that a deployed
+/// watchdog makes.
+const MOST_LINES: usize = 10_000;
+
+/// A world made of files.
+#[derive(Debug)]
+pub struct LocalWorld {
+    clock: Cell<Timestamp>,
+    timeline: Timeline,
+    service: Option<ServiceHistory>,
+    store: Store,
+    published: RefCell<Vec<Message>>,
+    region: String,
+}
+
+/// The files that a world is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// Logs; `-` is standard input.
+    pub logs: Vec<PathBuf>,
+    /// What ECS said, one look a line.
+    pub service: Option<PathBuf>,
+    /// Where state is kept; in memory, if nowhere.
+    pub state: Option<PathBuf>,
+}
+
+/// Files that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// A log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The file of what ECS said.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+impl LocalWorld {
+    /// Reads the files. `note` is told what is worth knowing about them. The clock stands at
+    /// the epoch.
+    ///
+    /// Times in plain text that name no zone and that the scheduler itself printed are in the
+    /// zone of the first scheduler of the configuration.
+    ///
+    /// # Errors
+    /// A file cannot be read or understood.
+    pub fn read(
+        config: &Config,
+        files: &Files,
+        note: &mut dyn FnMut(String),
+    ) -> Result<Self, FileError> {
+        let zone = config
+            .schedulers
+            .first()
+            .map_or(TimeZone::UTC, |scheduler| scheduler.timezone.clone());
+        let mut builder = Builder::new(&config.schedulers);
+        for path in &files.logs {
+            let notes = builder.read_file(path, &zone)?;
+            let name = path.display().to_string();
+            notes.sentences(&name).into_iter().for_each(&mut *note);
+        }
+        let service = (files.service.as_deref())
+            .map(ServiceHistory::read_file)
+            .transpose()?;
+        let mut world = Self::new(builder.build(), service);
+        if let Some(path) = &files.state {
+            world.store = Store::File(path.clone());
+        }
+        world.region = config.region().to_owned();
+        Ok(world)
+    }
+
+    /// A world of what was read elsewhere, with its state in memory. The clock stands at the
+    /// epoch.
+    pub fn new(timeline: Timeline, service: Option<ServiceHistory>) -> Self {
+        Self {
+            clock: Cell::new(Timestamp::UNIX_EPOCH),
+            timeline,
+            service,
+            store: Store::Memory(RefCell::default()),
+            published: RefCell::default(),
+            region: String::new(),
+        }
+    }
+
+    /// Sets the clock.
+    pub fn set_now(&self, now: Timestamp) {
+        self.clock.set(now);
+    }
+
+    /// From the first to the last event of the logs; none if they hold none.
+    pub fn span(&self) -> Option<Span> {
+        self.timeline.span()
+    }
+
+    /// Takes the messages that were published since the last call.
+    pub fn take_published(&self) -> Vec<Message> {
+        self.published.take()
+    }
+}
+
+impl World for LocalWorld {
+    fn now(&self) -> Timestamp {
+        self.clock.get()
+    }
+
+    fn region(&self) -> &str {
+        &self.region
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        None
+    }
+
+    async fn load(&self, scheduler: &str) -> Result<(State, Version), StoreError> {
+        self.store.load(scheduler)
+    }
+
+    async fn save(
+        &self,
+        scheduler: &str,
+        state: &State,
+        version: Version,
+    ) -> Result<Version, StoreError> {
+        self.store.save(scheduler, state, version, self.now())
+    }
+
+    async fn log(
+        &self,
+        scheduler: &Scheduler,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Observed<LogWindow> {
+        let prefix = &scheduler.log_stream_prefix;
+        let (window, truncated) =
+            (self.timeline).window(prefix, (from, until), self.now(), MOST_LINES);
+        let events = window.events();
+        let mut lines = line::read(&scheduler.preset, events);
+        lines.retain(|line| line.kind != Kind::Other);
+        Observed::Known(LogWindow {
+            from,
+            until,
+            lines,
+            truncated,
+            scanned_bytes: None,
+            lag: lag(events),
+        })
+    }
+
+    async fn probe(
+        &self,
+        scheduler: &Scheduler,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Observed<Probe> {
+        let prefix = &scheduler.log_stream_prefix;
+        let newest = self.timeline.newest(prefix, (from, until), self.now());
+        Observed::Known(Probe { newest })
+    }
+
+    async fn service(&self, ecs: &Ecs) -> Observed<ServiceFacts> {
+        match &self.service {
+            Some(history) => history.at(ecs, self.now()),
+            None => Observed::Unknown(CallError::new(Obstacle::Missing, "no --service file")),
+        }
+    }
+
+    async fn publish(&self, message: &Message) -> Result<(), CallError> {
+        self.published.borrow_mut().push(message.clone());
+        Ok(())
+    }
+
+    /// Does nothing: there is nothing to restart in a file. The plan tells of it.
+    async fn restart(
+        &self,
+        _scheduler: &Scheduler,
+        _remediation: &Remediation,
+    ) -> Result<Option<String>, CallError> {
+        Ok(None)
+    }
+}
+
+/// The 99th percentile of the events' way to the log service.
+fn lag(events: &[LogEvent]) -> Option<SignedDuration> {
+    let mut lags: Vec<SignedDuration> = (events.iter())
+        .filter_map(|event| Some(event.ingested?.duration_since(event.at)))
+        .collect();
+    let rank = (lags.len() * 99).div_ceil(100).checked_sub(1)?;
+    let (_, lag, _) = lags.select_nth_unstable(rank);
+    Some(*lag)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,366 @@
+//! What ECS said, from a file: `describe-services` and `describe-tasks` with the time of each
+//! look, one a line.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use serde_json::Value;
+
+use super::time;
+use crate::config::{Ecs, EcsTarget};
+use crate::snapshot::{CallError, Container, Deployment, Observed, Obstacle, ServiceFacts, Task};
+
+/// The newest service events that are kept.
+const MOST_EVENTS: usize = 10;
+
+/// What ECS said over time.
+#[derive(Debug, Default)]
+pub struct ServiceHistory {
+    /// Oldest first.
+    looks: Vec<Look>,
+}
+
+#[derive(Debug)]
+struct Look {
+    at: Timestamp,
+    /// The service's name, where the line holds it.
+    service: Option<String>,
+    facts: ServiceFacts,
+}
+
+/// A `--service` file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// It cannot be opened or read.
+    #[error("{file}: cannot be read: {error}")]
+    Io {
+        /// The file.
+        file: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A line is not what it should be.
+    #[error(
+        "{file}:{line}: {problem}; expected one object a line: {{\"at\": time, \"service\": \
+         services[0] of `aws ecs describe-services`, \"tasks\": [tasks of `aws ecs describe-tasks`]}}"
+    )]
+    Format {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl ServiceHistory {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or a line is not what it should be.
+    pub fn read_file(path: &Path) -> Result<Self, ServiceError> {
+        let name = path.display().to_string();
+        let io = |error| ServiceError::Io {
+            file: name.clone(),
+            error,
+        };
+        let file = File::open(path).map_err(io)?;
+        Self::read(BufReader::new(file), &name)
+    }
+
+    /// Reads lines; `file` names their source in mistakes.
+    ///
+    /// # Errors
+    /// It cannot be read, or a line is not what it should be.
+    pub fn read(input: impl BufRead, file: &str) -> Result<Self, ServiceError> {
+        let mut looks = Vec::new();
+        for (index, line) in input.split(b'\n').enumerate() {
+            let line = line.map_err(|error| ServiceError::Io {
+                file: file.to_owned(),
+                error,
+            })?;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let look: LookLine =
+                serde_json::from_slice(&line).map_err(|error| ServiceError::Format {
+                    file: file.to_owned(),
+                    line: index + 1,
+                    problem: error.to_string(),
+                })?;
+            looks.push(look.into());
+        }
+        looks.sort_by_key(|look: &Look| look.at);
+        Ok(Self { looks })
+    }
+
+    /// What was known of a service at `now`.
+    pub fn at(&self, ecs: &Ecs, now: Timestamp) -> Observed<ServiceFacts> {
+        let end = self.looks.partition_point(|look| look.at <= now);
+        let matches = |look: &&Look| match (&ecs.target, &look.service) {
+            (EcsTarget::Service(wanted), Some(name)) => name == wanted,
+            _ => true,
+        };
+        match self.looks[..end].iter().rev().find(matches) {
+            Some(look) => Observed::Known(look.facts.clone()),
+            None => Observed::Unknown(CallError::new(
+                Obstacle::Missing,
+                match &ecs.target {
+                    EcsTarget::Service(name) => format!(
+                        "no line of the --service file is about service {name} at this time or before"
+                    ),
+                    EcsTarget::TaskDefinition { .. } => {
+                        "no line of the --service file is of this time or before".to_owned()
+                    }
+                },
+            )),
+        }
+    }
+}
+
+/// A line of the file.
+#[derive(Deserialize)]
+struct LookLine {
+    at: Moment,
+    #[serde(default)]
+    service: Option<ServiceJson>,
+    #[serde(default)]
+    tasks: Option<Vec<TaskJson>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceJson {
+    #[serde(default)]
+    service_name: Option<String>,
+    #[serde(default = "active")]
+    status: String,
+    #[serde(default = "one")]
+    desired_count: u32,
+    #[serde(default)]
+    deployment_controller: Option<ControllerJson>,
+    #[serde(default)]
+    deployments: Vec<DeploymentJson>,
+    #[serde(default)]
+    events: Vec<EventJson>,
+}
+
+/// What tasks without a service have by definition.
+fn active() -> String {
+    "ACTIVE".to_owned()
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[derive(Deserialize)]
+struct ControllerJson {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeploymentJson {
+    id: String,
+    #[serde(default)]
+    status: String,
+    /// Absent for other controllers than ECS.
+    #[serde(default)]
+    rollout_state: Option<String>,
+    created_at: Moment,
+    #[serde(default)]
+    failed_tasks: u32,
+}
+
+#[derive(Deserialize)]
+struct EventJson {
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TaskJson {
+    task_arn: String,
+    #[serde(default)]
+    started_by: Option<String>,
+    #[serde(default)]
+    last_status: String,
+    #[serde(default)]
+    started_at: Option<Moment>,
+    #[serde(default)]
+    stopped_at: Option<Moment>,
+    #[serde(default)]
+    stop_code: Option<String>,
+    #[serde(default)]
+    stopped_reason: Option<String>,
+    #[serde(default)]
+    health_status: Option<String>,
+    #[serde(default)]
+    containers: Vec<ContainerJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerJson {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    image: Option<String>,
+    #[serde(default)]
+    exit_code: Option<i32>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// A time as the AWS CLI prints it: a text, or seconds since the epoch with a fraction.
+struct Moment(Timestamp);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let at = match &value {
+            Value::Number(seconds) => seconds.as_f64().and_then(time::from_seconds),
+            Value::String(text) => time::parse(text, &TimeZone::UTC),
+            _ => None,
+        };
+        at.map(Self)
+            .ok_or_else(|| D::Error::custom(format!("{value} is no time")))
+    }
+}
+
+impl From<LookLine> for Look {
+    fn from(line: LookLine) -> Self {
+        let mut facts = ServiceFacts {
+            status: active(),
+            controller: "ECS".to_owned(),
+            desired: one(),
+            tasks: (line.tasks.into_iter().flatten()).map(Task::from).collect(),
+            ..ServiceFacts::default()
+        };
+        let mut name = None;
+        if let Some(service) = line.service {
+            name = service.service_name;
+            facts.status = service.status;
+            facts.desired = service.desired_count;
+            if let Some(controller) = service.deployment_controller {
+                facts.controller = controller.kind;
+            }
+            facts.deployments = (service.deployments.into_iter())
+                .map(Deployment::from)
+                .collect();
+            facts.events = (service.events.into_iter())
+                .take(MOST_EVENTS)
+                .map(|event| event.message)
+                .collect();
+        }
+        Self {
+            at: line.at.0,
+            service: name,
+            facts,
+        }
+    }
+}
+
+impl From<DeploymentJson> for Deployment {
+    fn from(json: DeploymentJson) -> Self {
+        Self {
+            id: json.id,
+            status: json.status,
+            rollout: json.rollout_state.unwrap_or_default(),
+            created_at: json.created_at.0,
+            failed_tasks: json.failed_tasks,
+        }
+    }
+}
+
+impl From<TaskJson> for Task {
+    fn from(json: TaskJson) -> Self {
+        let id = json.task_arn.rsplit('/').next().unwrap_or_default();
+        Self {
+            id: id.to_owned(),
+            started_by: json.started_by.unwrap_or_default(),
+            last_status: json.last_status,
+            started_at: json.started_at.map(|at| at.0),
+            stopped_at: json.stopped_at.map(|at| at.0),
+            stop_code: json.stop_code.unwrap_or_default(),
+            stopped_reason: json.stopped_reason.unwrap_or_default(),
+            health: json.health_status.unwrap_or_default(),
+            containers: json.containers.into_iter().map(Container::from).collect(),
+        }
+    }
+}
+
+impl From<ContainerJson> for Container {
+    fn from(json: ContainerJson) -> Self {
+        Self {
+            name: json.name,
+            image: json.image.unwrap_or_default(),
+            exit_code: json.exit_code,
+            reason: json.reason.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINES: &str = r#"
+{"at": "2026-11-24T04:00:00Z", "service": {"serviceName": "web", "status": "ACTIVE", "desiredCount": 2, "runningCount": 1, "deploymentController": {"type": "CODE_DEPLOY"}, "deployments": [{"id": "ecs-svc/1", "status": "PRIMARY", "rolloutState": "COMPLETED", "createdAt": 1795491369.5, "failedTasks": 3}], "events": [{"id": "x", "createdAt": 1.0, "message": "(service web) has reached a steady state."}]}, "tasks": [{"taskArn": "arn:aws:ecs:eu-west-1:123456789012:task/main/0123abcd", "startedBy": "ecs-svc/1", "lastStatus": "STOPPED", "startedAt": "2026-11-24T03:00:00.500000+09:00", "stoppedAt": "2026-11-24T03:30:00Z", "stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited", "healthStatus": "UNKNOWN", "containers": [{"name": "app", "image": "x@sha256:1", "exitCode": 137, "reason": "OutOfMemoryError"}]}]}
+
+{"at": "2026-11-24T03:00:00Z", "service": null, "tasks": null}
+"#;
+
+    fn ecs(name: &str) -> Ecs {
+        Ecs {
+            cluster: "main".to_owned(),
+            target: EcsTarget::Service(name.to_owned()),
+            container: None,
+        }
+    }
+
+    #[test]
+    fn the_newest_look_so_far_holds() {
+        let history = ServiceHistory::read(LINES.as_bytes(), "ecs.jsonl").unwrap();
+        let at = |time: &str| history.at(&ecs("web"), time.parse().unwrap());
+        assert!(matches!(
+            at("2026-11-24T02:59:59Z"),
+            Observed::Unknown(error) if error.kind == Obstacle::Missing
+        ));
+        let bare = at("2026-11-24T03:59:59Z").known().cloned().unwrap();
+        assert_eq!((bare.status.as_str(), bare.desired), ("ACTIVE", 1));
+        let full = at("2026-11-24T04:00:00Z").known().cloned().unwrap();
+        insta::assert_debug_snapshot!(full);
+    }
+
+    #[test]
+    fn another_services_lines_are_not_ours() {
+        let history = ServiceHistory::read(LINES.as_bytes(), "ecs.jsonl").unwrap();
+        let seen = history.at(&ecs("worker"), "2026-11-24T05:00:00Z".parse().unwrap());
+        assert_eq!(seen.known().unwrap().deployments, []);
+    }
+
+    #[test]
+    fn mistakes_name_the_line() {
+        let read = |text: &str| ServiceHistory::read(text.as_bytes(), "ecs.jsonl").unwrap_err();
+        let error = read("\n{\"at\": \"then\"}\n").to_string();
+        assert!(
+            error.starts_with("ecs.jsonl:2: \"then\" is no time"),
+            "{error}"
+        );
+        let error =
+            read("{\"at\": 1, \"service\": {\"deployments\": [{\"id\": \"x\"}]}}").to_string();
+        assert!(error.contains("missing field `createdAt`"), "{error}");
+        let error = read("nonsense").to_string();
+        assert!(error.starts_with("ecs.jsonl:1: "), "{error}");
+    }
+}

@@ -1,0 +1,99 @@
+use std::future::Future;
+use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+
+/// Files never keep one waiting.
+fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("pending"),
+    }
+}
+
+fn config() -> Config {
+    let text = "[[scheduler]]\nname = \"web\"\nlog_groups = [\"/ecs/web\"]\n\
+                log_stream_prefix = \"app/\"\ntimezone = \"Asia/Tokyo\"\n\
+                [scheduler.ecs]\ncluster = \"main\"\nservice = \"web\"\n";
+    Config::parse(text, "watchdog.toml").unwrap()
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn world(directory: &Path, log: &str, service: Option<&str>) -> LocalWorld {
+    let logs = vec![directory.join("scheduler.log")];
+    std::fs::write(&logs[0], log).unwrap();
+    let service = service.map(|text| {
+        let path = directory.join("ecs.jsonl");
+        std::fs::write(&path, text).unwrap();
+        path
+    });
+    let files = Files {
+        logs,
+        service,
+        state: None,
+    };
+    LocalWorld::read(&config(), &files, &mut |_| {}).unwrap()
+}
+
+#[test]
+fn a_plain_file_is_seen_whatever_the_prefix_and_in_the_schedulers_zone() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = "[2026-11-24 12:00:00] production.ERROR: x\n";
+    let world = world(directory.path(), log, None);
+    let now = time("2026-11-24T03:05:00Z");
+    world.set_now(now);
+    assert_eq!(world.now(), now);
+    let scheduler = &config().schedulers[0];
+    let from = time("2026-11-24T02:00:00Z");
+    let probe = now_or_never(world.probe(scheduler, from, now));
+    let newest = probe.known().unwrap().newest_line();
+    assert_eq!(newest, Some(time("2026-11-24T03:00:00Z")));
+    let window = now_or_never(world.log(scheduler, from, now));
+    let window = window.known().unwrap();
+    assert_eq!(
+        (window.from, window.until, window.truncated),
+        (from, now, false)
+    );
+    assert_eq!(window.lag, None);
+}
+
+#[test]
+fn ecs_is_unknown_without_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let scheduler = &config().schedulers[0];
+    let ecs = scheduler.ecs.as_ref().unwrap();
+    let blind = world(directory.path(), "", None);
+    let Observed::Unknown(error) = now_or_never(blind.service(ecs)) else {
+        panic!("known");
+    };
+    assert_eq!(
+        (error.kind, &*error.detail),
+        (Obstacle::Missing, "no --service file")
+    );
+
+    let line = "{\"at\": \"2026-11-24T03:00:00Z\", \"service\": {\"desiredCount\": 2}}\n";
+    let seeing = world(directory.path(), "", Some(line));
+    seeing.set_now(time("2026-11-24T03:00:00Z"));
+    let facts = now_or_never(seeing.service(ecs));
+    assert_eq!(facts.known().unwrap().desired, 2);
+}
+
+#[test]
+fn the_lag_is_what_99_of_100_events_take_at_most() {
+    let event = |seconds: i64| LogEvent {
+        at: Timestamp::UNIX_EPOCH,
+        ingested: Timestamp::from_second(seconds).ok(),
+        stream: "s".into(),
+        id: None,
+        message: String::new(),
+    };
+    let events: Vec<LogEvent> = (1..=200).rev().map(event).collect();
+    assert_eq!(lag(&events), Some(SignedDuration::from_secs(198)));
+    assert_eq!(lag(&events[..1]), Some(SignedDuration::from_secs(200)));
+    assert_eq!(lag(&[]), None);
+}

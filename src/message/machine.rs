@@ -1,0 +1,58 @@
+//! For machines: every fact by name, none of it in a language.
+
+use serde_json::{Value, json};
+
+use super::{Context, safe};
+use crate::config::EcsTarget;
+use crate::plan::Notification;
+
+/// The version of this shape. A change that a reader can trip over gives it the next number.
+const VERSION: u32 = 1;
+
+/// The notification as `schema/notification.schema.json` describes it.
+pub(super) fn render(notification: &Notification, context: &Context<'_>, title: &str) -> Value {
+    let causes: Vec<Value> = (notification.causes.iter().take(safe::MAX_LIST))
+        .map(|cause| json!({ "id": cause.id, "evidence": cause.evidence }))
+        .collect();
+    let evidence: Vec<&String> = (notification.causes.iter())
+        .flat_map(|cause| &cause.evidence)
+        .collect();
+    json!({
+        "version": VERSION,
+        "id": notification.id,
+        "incident": notification.incident,
+        "at": notification.at,
+        "scheduler": notification.scheduler,
+        "reason": notification.occasion,
+        "condition": notification.condition,
+        "subject": notification.subject.as_deref().map(safe::evidence),
+        "severity": notification.severity,
+        "title": title,
+        "since": notification.since,
+        "until": notification.until,
+        "cause": notification.cause_id(),
+        "causes": safe::json(json!(causes)),
+        "evidence": safe::json(json!(evidence)),
+        "facts": safe::json(json!(notification.proof)),
+        "handling": safe::json(json!(notification.handling)),
+        "where": place(context),
+    })
+}
+
+fn place(context: &Context<'_>) -> Value {
+    let scheduler = context.scheduler;
+    let ecs = scheduler.and_then(|scheduler| scheduler.ecs.as_ref());
+    let (service, definition) = match ecs.map(|ecs| &ecs.target) {
+        Some(EcsTarget::Service(service)) => (Some(service), None),
+        Some(EcsTarget::TaskDefinition { definition, .. }) => (None, Some(definition)),
+        None => (None, None),
+    };
+    let groups = scheduler.map_or(&[][..], |scheduler| &scheduler.log_groups);
+    json!({
+        "region": Some(context.region).filter(|region| !region.is_empty()),
+        "cluster": ecs.map(|ecs| &ecs.cluster),
+        "service": service,
+        "task_definition": definition,
+        "log_groups": groups,
+    })
+}

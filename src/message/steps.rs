@@ -1,0 +1,324 @@
+//! What a person can do next: sentences, and commands with the real names filled in.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use jiff::SignedDuration;
+use minijinja::value::Serde;
+use minijinja::{Environment, Value, context};
+use serde::{Deserialize, Serialize};
+
+use super::{Context, safe, words};
+use crate::cause::{self, Step};
+use crate::condition::{Condition, Fact, RestartHelps};
+use crate::config::{EcsTarget, Scheduler};
+use crate::plan::{Gate, Handling, Notification};
+
+/// The most steps of a message: more are not read at 3 a.m.
+const MOST: usize = 8;
+
+/// How long before the trouble the log is read.
+const BEFORE: SignedDuration = SignedDuration::from_mins(10);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Steps {
+    no_exec: Vec<Condition>,
+    condition: BTreeMap<Condition, Vec<Step>>,
+    over: Vec<Step>,
+    gate: BTreeMap<String, GateRule>,
+}
+
+/// What follows from a closed gate.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct GateRule {
+    /// It opens by itself.
+    waits: bool,
+    /// A person may restart all the same.
+    by_hand: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Command {
+    /// What must be known for it.
+    #[serde(default)]
+    needs: Vec<String>,
+    /// The template.
+    run: String,
+}
+
+#[expect(clippy::expect_used, reason = "constants; the tests read all of them")]
+static STEPS: LazyLock<Steps> =
+    LazyLock::new(|| toml::from_str(include_str!("steps.toml")).expect("valid steps"));
+
+#[expect(clippy::expect_used, reason = "constants; the tests read all of them")]
+static COMMANDS: LazyLock<BTreeMap<String, Command>> =
+    LazyLock::new(|| toml::from_str(include_str!("commands.toml")).expect("valid commands"));
+
+/// A step as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Shown {
+    pub say: String,
+    pub command: Option<String>,
+}
+
+/// Whether all closed gates open by themselves.
+pub(super) fn waits(blocked_by: &[Gate]) -> bool {
+    !blocked_by.is_empty() && blocked_by.iter().all(|gate| rule(*gate).waits)
+}
+
+fn rule(gate: Gate) -> GateRule {
+    const CLOSED: GateRule = GateRule {
+        waits: false,
+        by_hand: false,
+    };
+    STEPS.gate.get(gate.id()).copied().unwrap_or(CLOSED)
+}
+
+/// The steps that fit the condition, the causes and what is being done already.
+pub(super) fn next(
+    notification: &Notification,
+    context: &Context<'_>,
+    ended: bool,
+    speaker: &words::Speaker,
+    in_container: &str,
+) -> Vec<Shown> {
+    let shell = Shell::new(notification, context);
+    let condition = notification.condition;
+    let of_causes = (notification.causes.iter())
+        .filter(|_| !ended || matches!(notification.handling, Handling::Cured { .. }))
+        .filter_map(|cause| cause::named(&cause.id))
+        .flat_map(|entry| &entry.steps);
+    let of_condition = if ended {
+        Some(&STEPS.over)
+    } else {
+        STEPS.condition.get(&condition)
+    };
+    let restart = may_restart_by_hand(notification);
+    let mut shown: Vec<Shown> = Vec::new();
+    for step in of_causes.chain(of_condition.into_iter().flatten()) {
+        let wanted = (restart || !step.restart)
+            && (step.conditions.is_empty()
+                || step.conditions.iter().any(|id| id == condition.id()));
+        let Some(mut command) = shell.command(step).filter(|_| wanted) else {
+            continue;
+        };
+        let mut say = speaker.pick(&step.say).to_owned();
+        if command.inside {
+            say = format!("{say} ({in_container})");
+        }
+        let repeated =
+            command.text.is_some() && shown.iter().any(|earlier| earlier.command == command.text);
+        if !repeated && shown.len() < MOST {
+            shown.push(Shown {
+                say,
+                command: command.text.take(),
+            });
+        }
+    }
+    shown
+}
+
+/// Whether a restart by a person can help, and nothing speaks against it.
+fn may_restart_by_hand(notification: &Notification) -> bool {
+    let helps = |wanted| {
+        (notification.causes.iter()).any(|cause| cause::restart_helps(&cause.id) == Some(wanted))
+    };
+    let by_cause = match notification.condition.restart() {
+        RestartHelps::Yes | RestartHelps::OneTask => !helps(false),
+        RestartHelps::ByCause => helps(true) && !helps(false),
+        RestartHelps::No => false,
+    };
+    let busy = (notification.proof.iter())
+        .any(|fact| matches!(fact, Fact::MayBeRunning { jobs } if !jobs.is_empty()));
+    let free = match &notification.handling {
+        Handling::Watching | Handling::CureFailed { .. } => true,
+        Handling::Withheld { blocked_by, .. } => blocked_by.iter().all(|gate| rule(*gate).by_hand),
+        Handling::Restarting { .. }
+        | Handling::Proving { .. }
+        | Handling::Cured { .. }
+        | Handling::CameBack
+        | Handling::ScaledToZero => false,
+    };
+    by_cause && free && !busy
+}
+
+/// A step's command, where it has one.
+struct Rendered {
+    text: Option<String>,
+    /// It is to be run in the container by means that are not known here.
+    inside: bool,
+}
+
+/// Fills in commands.
+struct Shell {
+    env: Environment<'static>,
+    known: BTreeMap<&'static str, String>,
+    can_exec: bool,
+}
+
+impl Shell {
+    fn new(notification: &Notification, context: &Context<'_>) -> Self {
+        let mut known = BTreeMap::new();
+        let from = notification
+            .since
+            .checked_sub(BEFORE)
+            .unwrap_or(notification.since);
+        known.insert("tail_from", format!("{from:.0}"));
+        if let Some(scheduler) = context.scheduler {
+            names(scheduler, &mut known);
+        }
+        if notification.condition == Condition::ReplicaSilent
+            && let Some(task) = &notification.subject
+        {
+            known.insert("task", safe::name(crate::history::task_of(task)));
+        }
+        Self {
+            env: {
+                let mut env = words::environment();
+                let region = match context.region {
+                    "" => String::new(),
+                    region => format!(" --region {}", safe::shell(region)),
+                };
+                env.add_global("region", region);
+                env
+            },
+            known,
+            can_exec: !STEPS.no_exec.contains(&notification.condition),
+        }
+    }
+
+    /// None for a step whose command cannot be given.
+    fn command(&self, step: &Step) -> Option<Rendered> {
+        let given = |text| Rendered {
+            text: Some(text),
+            inside: false,
+        };
+        match (&step.command, &step.exec) {
+            (Some(name), _) => self.render(name, None).map(given),
+            (None, Some(_)) if !self.can_exec => None,
+            (None, Some(inner)) => Some(self.render("exec", Some(inner)).map_or_else(
+                || Rendered {
+                    text: Some(inner.clone()),
+                    inside: true,
+                },
+                given,
+            )),
+            (None, None) => Some(Rendered {
+                text: None,
+                inside: false,
+            }),
+        }
+    }
+
+    fn render(&self, name: &str, inner: Option<&str>) -> Option<String> {
+        let command = COMMANDS.get(name)?;
+        if !(command.needs.iter()).all(|need| self.known.contains_key(need.as_str())) {
+            return None;
+        }
+        let all = [
+            "group",
+            "prefix",
+            "cluster",
+            "service",
+            "definition",
+            "container",
+            "network",
+            "selector",
+            "task",
+            "tail_from",
+        ];
+        let values: BTreeMap<&str, &str> = (all.into_iter())
+            .map(|key| (key, self.known.get(key).map_or("", String::as_str)))
+            .chain([("inner", inner.unwrap_or_default())])
+            .collect();
+        let values = context! { ..Value::from(Serde(&values)) };
+        self.env.render_str(&command.run, values).ok()
+    }
+}
+
+/// The names that commands need, as the configuration has them.
+fn names(scheduler: &Scheduler, known: &mut BTreeMap<&'static str, String>) {
+    let mut put = |key, value: &str| {
+        let value = safe::name(value);
+        if !value.is_empty() {
+            known.insert(key, value);
+        }
+    };
+    if let Some(group) = scheduler.log_groups.first() {
+        put("group", group_name(group));
+    }
+    put("prefix", &scheduler.log_stream_prefix);
+    let Some(ecs) = &scheduler.ecs else { return };
+    put("cluster", &ecs.cluster);
+    put("container", ecs.container.as_deref().unwrap_or_default());
+    match &ecs.target {
+        EcsTarget::Service(service) => {
+            put("service", service);
+            put(
+                "selector",
+                &format!("--service-name {}", safe::shell(service)),
+            );
+        }
+        EcsTarget::TaskDefinition {
+            definition,
+            subnets,
+            security_groups,
+            assign_public_ip,
+        } => {
+            let family = definition.rsplit('/').next().unwrap_or(definition);
+            let family = family.split(':').next().unwrap_or(family);
+            put("definition", definition);
+            put("selector", &format!("--family {}", safe::shell(family)));
+            if !subnets.is_empty() {
+                let public = if *assign_public_ip {
+                    "ENABLED"
+                } else {
+                    "DISABLED"
+                };
+                let groups = security_groups.join(",");
+                put(
+                    "network",
+                    &format!(
+                        "awsvpcConfiguration={{subnets=[{}],securityGroups=[{groups}],assignPublicIp={public}}}",
+                        subnets.join(",")
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// The name within the ARN of a log group; a name as it is.
+fn group_name(group: &str) -> &str {
+    match group.split_once(":log-group:") {
+        Some((_, name)) => name.trim_end_matches(":*"),
+        None => group,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_is_complete() {
+        for condition in Condition::ALL {
+            assert!(STEPS.condition.contains_key(&condition), "{condition}");
+        }
+        for gate in Gate::ALL {
+            assert!(STEPS.gate.contains_key(gate.id()), "{gate:?}");
+        }
+        let of_causes = cause::all().iter().flat_map(|entry| &entry.steps);
+        let of_conditions = STEPS.condition.values().flatten();
+        for step in of_causes.chain(of_conditions).chain(&STEPS.over) {
+            let languages: Vec<&str> = step.say.keys().map(String::as_str).collect();
+            assert_eq!(languages, ["en", "ja"], "{step:?}");
+            if let Some(name) = &step.command {
+                assert!(COMMANDS.contains_key(name), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What a message says, in the reader's language, before it is laid out for mail or chat.
+//! Plain text throughout: markup is the layouts' business.
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+use serde::Serialize;
+
+use super::words::{Speaker, Words};
+use super::{Context, console, safe, steps};
+use crate::cause;
+use crate::config::{EcsTarget, Language, Scheduler};
+use crate::plan::{Handling, Notification, Occasion};
+
+/// The longest name in a headline, in bytes; the whole name stands below and in commands.
+const MAX_NAME: usize = 40;
+
+/// The most causes that a message shows.
+const MAX_CAUSES: usize = 3;
+
+/// The longest fact, in bytes.
+const MAX_FACT: usize = 900;
+
+/// How much of the log before and after the trouble the link shows.
+const MARGIN: SignedDuration = SignedDuration::from_mins(15);
+
+/// What a message says.
+#[derive(Debug, Serialize)]
+pub(super) struct View {
+    /// For mail; in English, because it must be ASCII.
+    pub subject: String,
+    /// What, where, since when, and whether it is handled: at most 200 characters.
+    pub head: Head,
+    /// Why this message is sent.
+    note: String,
+    /// What is wrong, in whole sentences; empty once it is over.
+    what: String,
+    /// The names of the service and the log.
+    place: String,
+    causes: Vec<ShownCause>,
+    /// What to say where no cause is proven.
+    unknown: String,
+    proof: Vec<String>,
+    handling: String,
+    gates: Vec<String>,
+    pub steps: Vec<steps::Shown>,
+    links: Vec<Link>,
+    /// Section headings and other labels.
+    label: Value,
+    pub ended: bool,
+    pub incident: String,
+    pub id: String,
+}
+
+/// The first three lines.
+#[derive(Debug, Serialize)]
+pub(super) struct Head {
+    pub what: String,
+    pub since: String,
+    pub handled: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownCause {
+    id: String,
+    meaning: String,
+    evidence: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Link {
+    label: String,
+    url: String,
+}
+
+impl View {
+    pub fn new(notification: &Notification, context: &Context<'_>) -> Self {
+        let zone = (context.scheduler).map_or(TimeZone::UTC, |s| s.timezone.clone());
+        let words = Words::of(context.language);
+        let speaker = speaker(notification, context, words, &zone);
+        let english = speaker_in_english(notification, context, &zone);
+        let none = || context! {};
+        let occasion = notification.occasion.id();
+        let condition = notification.condition.id();
+        let ended = ended(notification.occasion);
+        let handling = handling(notification);
+        let say_handling = |part| {
+            let id = handling.get_attr("handling").unwrap_or_default();
+            speaker.say(
+                &["handling", id.as_str().unwrap_or_default(), part],
+                handling.clone(),
+            )
+        };
+        let label = |key: &str| speaker.say(&["label", key], none());
+        Self {
+            subject: english.say(&["occasion", occasion, "subject"], none()),
+            head: Head {
+                what: speaker.say(&["occasion", occasion, "head"], none()),
+                since: speaker.say(&["head", "since"], none()),
+                handled: say_handling("short"),
+            },
+            note: speaker.say(&["occasion", occasion, "note"], none()),
+            what: if ended {
+                String::new()
+            } else {
+                speaker.say(&["condition", condition, "what"], none())
+            },
+            place: speaker.say(&["place", "line"], none()),
+            causes: causes(notification, &speaker),
+            unknown: if ended {
+                String::new()
+            } else {
+                speaker.say(&["condition", condition, "unknown"], none())
+            },
+            proof: proof(notification, &speaker),
+            handling: say_handling("long"),
+            gates: match &notification.handling {
+                Handling::Withheld { blocked_by, .. } => (blocked_by.iter())
+                    .map(|gate| speaker.say(&["gate", gate.id()], none()))
+                    .collect(),
+                _ => Vec::new(),
+            },
+            steps: steps::next(notification, context, ended, &speaker, &label("container")),
+            links: links(notification, context, &label("logs"), &label("tasks")),
+            label: words.value().get_attr("label").unwrap_or_default(),
+            ended,
+            incident: safe::cut(&safe::line(&notification.incident), 200),
+            id: safe::cut(&safe::line(&notification.id), 200),
+        }
+    }
+}
+
+/// Whether the trouble is over.
+fn ended(occasion: Occasion) -> bool {
+    matches!(occasion, Occasion::Remediated | Occasion::Resolved)
+}
+
+/// A speaker that knows the notification, `now` and `over` included.
+fn speaker(
+    notification: &Notification,
+    context: &Context<'_>,
+    words: &'static Words,
+    zone: &TimeZone,
+) -> Speaker {
+    let known = known(notification, context);
+    let condition = notification.condition.id();
+    let plain = Speaker::new(words, zone, known.clone());
+    let now = plain.say(&["condition", condition, "now"], context! {});
+    let over = plain.say(&["condition", condition, "over"], context! {});
+    Speaker::new(words, zone, context! { now, over, ..known })
+}
+
+fn speaker_in_english(
+    notification: &Notification,
+    context: &Context<'_>,
+    zone: &TimeZone,
+) -> Speaker {
+    speaker(notification, context, Words::of(Language::En), zone)
+}
+
+/// What every phrase may use; see the head of `en.toml`.
+fn known(notification: &Notification, context: &Context<'_>) -> Value {
+    let ended = ended(notification.occasion);
+    let end = notification.until.unwrap_or(notification.at);
+    let place = context.scheduler.map(place);
+    context! {
+        name => safe::cut(&safe::line(&notification.scheduler), MAX_NAME),
+        condition => notification.condition.id(),
+        occasion => notification.occasion.id(),
+        severity => notification.severity.id(),
+        subject => notification.subject.as_deref().map(safe::evidence),
+        since => notification.since.to_string(),
+        until => notification.until.map(|until| until.to_string()),
+        at => notification.at.to_string(),
+        lasted => end.duration_since(notification.since).as_secs(),
+        ended,
+        handling => handling(notification).get_attr("handling").unwrap_or_default(),
+        ..place.unwrap_or_default()
+    }
+}
+
+fn place(scheduler: &Scheduler) -> Value {
+    let shown = |text: &str| safe::cut(&safe::line(text), 255);
+    let groups: Vec<String> = scheduler
+        .log_groups
+        .iter()
+        .take(5)
+        .map(|group| shown(group))
+        .collect();
+    let (cluster, service, definition) = match &scheduler.ecs {
+        None => (None, None, None),
+        Some(ecs) => match &ecs.target {
+            EcsTarget::Service(service) => (Some(shown(&ecs.cluster)), Some(shown(service)), None),
+            EcsTarget::TaskDefinition { definition, .. } => {
+                (Some(shown(&ecs.cluster)), None, Some(shown(definition)))
+            }
+        },
+    };
+    context! { groups, cluster, service, definition }
+}
+
+/// The handling's fields, made safe, and whether a withheld restart waits.
+fn handling(notification: &Notification) -> Value {
+    let waits = match &notification.handling {
+        Handling::Withheld { blocked_by, .. } => steps::waits(blocked_by),
+        _ => false,
+    };
+    let fields = serde_json::to_value(&notification.handling).unwrap_or_default();
+    context! { waits, ..Value::from(Serde(safe::json(fields))) }
+}
+
+fn causes(notification: &Notification, speaker: &Speaker) -> Vec<ShownCause> {
+    (notification.causes.iter().take(MAX_CAUSES))
+        .map(|cause| ShownCause {
+            id: safe::cut(&safe::line(&cause.id), 60),
+            meaning: cause::named(&cause.id).map_or(String::new(), |entry| {
+                speaker.pick(&entry.meaning).to_owned()
+            }),
+            evidence: (cause.evidence.iter().take(2))
+                .map(|line| safe::evidence(line))
+                .collect(),
+        })
+        .collect()
+}
+
+fn proof(notification: &Notification, speaker: &Speaker) -> Vec<String> {
+    (notification.proof.iter().take(safe::MAX_LIST))
+        .filter_map(|fact| serde_json::to_value(fact).ok())
+        .map(|fields| {
+            let id = fields["fact"].as_str().unwrap_or_default().to_owned();
+            let said = speaker.say(&["fact", &id], Value::from(Serde(safe::json(fields))));
+            safe::cut(&said, MAX_FACT)
+        })
+        .filter(|said| !said.is_empty())
+        .collect()
+}
+
+fn links(notification: &Notification, context: &Context<'_>, logs: &str, tasks: &str) -> Vec<Link> {
+    let (Some(scheduler), false) = (context.scheduler, context.region.is_empty()) else {
+        return Vec::new();
+    };
+    let link = |label: &str, url| Link {
+        label: label.to_owned(),
+        url,
+    };
+    let shift = |at: Timestamp, by: SignedDuration| at.checked_add(by).unwrap_or(at);
+    let from = shift(notification.since, -MARGIN);
+    // While it goes on, there is nothing to see after the message.
+    let until = (notification.until).map_or(notification.at, |until| shift(until, MARGIN));
+    let logs = link(logs, console::logs(context.region, scheduler, from, until));
+    let tasks =
+        (scheduler.ecs.as_ref()).map(|ecs| link(tasks, console::tasks(context.region, ecs)));
+    std::iter::once(logs).chain(tasks).collect()
+}

@@ -1,0 +1,1 @@
+//! Causes, found in what was really printed.
