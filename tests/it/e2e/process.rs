@@ -1,5 +1,6 @@
 //! Processes that end with the test, free ports, and waiting.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -61,6 +62,13 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Whether a process runs: it is there, and not a zombie that waits for its parent.
+pub fn is_running(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    (status.lines().find_map(|line| line.strip_prefix("State:")))
+        .is_some_and(|state| !state.trim_start().starts_with(['Z', 'X']))
+}
+
 /// A child process that lives as long as this value.
 pub struct Process {
     name: String,
@@ -92,9 +100,17 @@ impl Process {
         self.output.lock().unwrap().clone()
     }
 
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// The ids of its own child processes, as Linux tells them.
+    pub fn children(&self) -> Vec<u32> {
+        let threads = format!("/proc/{}/task", self.child.id());
+        (fs::read_dir(threads).unwrap().flatten())
+            .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+            .flat_map(|ids| {
+                ids.split_whitespace()
+                    .map(|id| id.parse().unwrap())
+                    .collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     /// Waits until it is ready to be used.

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::aws::{REGION, agent, answer};
 use super::emulator::clean;
-use super::process::{Process, free_port, wait_for};
+use super::process::{Process, free_port, is_running, wait_for};
 use super::tools::Tools;
 
 /// The name that the function is given.
@@ -68,22 +68,13 @@ impl Rie {
             .collect()
     }
 
-    /// Everything that was printed.
-    pub fn lines(&self) -> Vec<String> {
-        self.process.lines()
-    }
-
     /// Ends it, and checks that the function's own process has ended, too.
     pub fn stop(mut self) {
-        let id = self.process.id();
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-        let children = children.unwrap_or_default();
-        assert!(!children.trim().is_empty(), "the function does not run");
+        let function = self.process.children();
+        assert!(!function.is_empty(), "the function does not run");
         self.process.stop();
         wait_for("the function ends", Duration::from_secs(5), || {
-            (children.split_whitespace())
-                .all(|child| !std::path::Path::new(&format!("/proc/{child}")).exists())
-                .then_some(())
+            (function.iter().all(|id| !is_running(*id))).then_some(())
         });
     }
 }
