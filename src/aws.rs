@@ -253,9 +253,11 @@ impl World for AwsWorld<'_> {
         observed(insights::probe(self, scheduler, from, until).await)
     }
 
-    async fn service(&self, ecs: &Ecs) -> Observed<ServiceFacts> {
+    async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>> {
         let facts = ecs::service(self.aws, ecs);
-        observed(within(self.looks_end, "the look at ECS", facts).await)
+        Some(observed(
+            within(self.looks_end, "the look at ECS", facts).await,
+        ))
     }
 
     async fn publish(&self, message: &Message) -> Result<(), CallError> {

@@ -376,9 +376,12 @@ fn loop_trouble(
         (false, None) => Condition::NeverSeen,
     };
     // Half an hour without any heartbeat needs no second look; nor does a silence for which
-    // the log is complete, its other lines are fresh and ECS runs tasks without deploying.
-    let corroborated =
-        condition == Condition::NeverSeen || (facts.is_some() && probe(snapshot).is_some());
+    // the log is complete, its other lines are fresh and ECS runs tasks without deploying; nor
+    // one that is longer than a late heartbeat could explain.
+    let late = silence.allowed + state.overlap();
+    let corroborated = condition == Condition::NeverSeen
+        || (facts.is_some() && probe(snapshot).is_some())
+        || silence.lasts(now).is_some_and(|lasts| lasts >= late);
     Standing::Bad(finding(condition, since, corroborated, proof, state, facts))
 }
 

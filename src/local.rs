@@ -17,7 +17,7 @@ use crate::config::{Config, Ecs, Scheduler};
 use crate::line::{self, Kind, LogEvent};
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, ServiceFacts};
+use crate::snapshot::{CallError, LogWindow, Observed, Probe, ServiceFacts};
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
@@ -186,11 +186,9 @@ impl World for LocalWorld {
         Observed::Known(Probe { newest })
     }
 
-    async fn service(&self, ecs: &Ecs) -> Observed<ServiceFacts> {
-        match &self.service {
-            Some(history) => history.at(ecs, self.now()),
-            None => Observed::Unknown(CallError::new(Obstacle::Missing, "no --service file")),
-        }
+    async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>> {
+        let history = self.service.as_ref()?;
+        history.at(ecs, self.now()).map(Observed::Known)
     }
 
     async fn publish(&self, message: &Message) -> Result<(), CallError> {

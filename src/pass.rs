@@ -292,7 +292,7 @@ async fn collect<W: World>(
     };
     let service = async {
         match &scheduler.ecs {
-            Some(ecs) if wanted.service => Some(world.service(ecs).await),
+            Some(ecs) if wanted.service => world.service(ecs).await,
             _ => None,
         }
     };

@@ -56,8 +56,8 @@ pub trait World {
         until: Timestamp,
     ) -> Observed<Probe>;
 
-    /// What ECS says of the service or the tasks.
-    async fn service(&self, ecs: &Ecs) -> Observed<ServiceFacts>;
+    /// What ECS says of the service or the tasks; none in a world without ECS.
+    async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>>;
 
     /// Delivers a message.
     async fn publish(&self, message: &Message) -> Result<(), CallError>;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::time;
 use crate::config::{Ecs, EcsTarget};
-use crate::snapshot::{CallError, Container, Deployment, Observed, Obstacle, ServiceFacts, Task};
+use crate::snapshot::{Container, Deployment, ServiceFacts, Task};
 
 /// The newest service events that are kept.
 const MOST_EVENTS: usize = 10;
@@ -100,27 +100,19 @@ impl ServiceHistory {
         Ok(Self { looks })
     }
 
-    /// What was known of a service at `now`.
-    pub fn at(&self, ecs: &Ecs, now: Timestamp) -> Observed<ServiceFacts> {
-        let end = self.looks.partition_point(|look| look.at <= now);
-        let matches = |look: &&Look| match (&ecs.target, &look.service) {
-            (EcsTarget::Service(wanted), Some(name)) => name == wanted,
-            _ => true,
+    /// What was known of a service at `now`: the newest line about it; nothing before the first.
+    /// In a file that names the service nowhere, every line is about it.
+    pub fn at(&self, ecs: &Ecs, now: Timestamp) -> Option<ServiceFacts> {
+        let wanted = match &ecs.target {
+            EcsTarget::Service(name) => Some(name),
+            EcsTarget::TaskDefinition { .. } => None,
         };
-        match self.looks[..end].iter().rev().find(matches) {
-            Some(look) => Observed::Known(look.facts.clone()),
-            None => Observed::Unknown(CallError::new(
-                Obstacle::Missing,
-                match &ecs.target {
-                    EcsTarget::Service(name) => format!(
-                        "no line of the --service file is about service {name} at this time or before"
-                    ),
-                    EcsTarget::TaskDefinition { .. } => {
-                        "no line of the --service file is of this time or before".to_owned()
-                    }
-                },
-            )),
-        }
+        let named = |look: &&Look| wanted.is_some() && look.service.as_ref() == wanted;
+        let any_named = self.looks.iter().any(|look| named(&look));
+        let end = self.looks.partition_point(|look| look.at <= now);
+        (self.looks[..end].iter().rev())
+            .find(|look| !any_named || look.service.is_none() || named(look))
+            .map(|look| look.facts.clone())
     }
 }
 
@@ -332,21 +324,33 @@ mod tests {
     fn the_newest_look_so_far_holds() {
         let history = ServiceHistory::read(LINES.as_bytes(), "ecs.jsonl").unwrap();
         let at = |time: &str| history.at(&ecs("web"), time.parse().unwrap());
-        assert!(matches!(
-            at("2026-11-24T02:59:59Z"),
-            Observed::Unknown(error) if error.kind == Obstacle::Missing
-        ));
-        let bare = at("2026-11-24T03:59:59Z").known().cloned().unwrap();
+        assert_eq!(at("2026-11-24T02:59:59Z"), None);
+        let bare = at("2026-11-24T03:59:59Z").unwrap();
         assert_eq!((bare.status.as_str(), bare.desired), ("ACTIVE", 1));
-        let full = at("2026-11-24T04:00:00Z").known().cloned().unwrap();
+        let full = at("2026-11-24T04:00:00Z").unwrap();
         insta::assert_debug_snapshot!(full);
     }
 
     #[test]
     fn another_services_lines_are_not_ours() {
-        let history = ServiceHistory::read(LINES.as_bytes(), "ecs.jsonl").unwrap();
-        let seen = history.at(&ecs("worker"), "2026-11-24T05:00:00Z".parse().unwrap());
-        assert_eq!(seen.known().unwrap().deployments, []);
+        let worker = LINES
+            .replace("04:00:00Z", "04:30:00Z")
+            .replace("\"web\"", "\"worker\"");
+        let both = format!(
+            "{LINES}{}",
+            worker.replace("\"desiredCount\": 2", "\"desiredCount\": 7")
+        );
+        let history = ServiceHistory::read(both.as_bytes(), "ecs.jsonl").unwrap();
+        let desired = |name: &str| {
+            let facts = history.at(&ecs(name), "2026-11-24T05:00:00Z".parse().unwrap());
+            facts.unwrap().desired
+        };
+        assert_eq!((desired("web"), desired("worker")), (2, 7));
+        assert_eq!(
+            desired("unnamed"),
+            7,
+            "a file that never names it is all about it"
+        );
     }
 
     #[test]

@@ -68,19 +68,18 @@ fn ecs_is_unknown_without_a_file() {
     let scheduler = &config().schedulers[0];
     let ecs = scheduler.ecs.as_ref().unwrap();
     let blind = world(directory.path(), "", None);
-    let Observed::Unknown(error) = now_or_never(blind.service(ecs)) else {
-        panic!("known");
-    };
-    assert_eq!(
-        (error.kind, &*error.detail),
-        (Obstacle::Missing, "no --service file")
-    );
+    assert_eq!(now_or_never(blind.service(ecs)), None);
 
     let line = "{\"at\": \"2026-11-24T03:00:00Z\", \"service\": {\"desiredCount\": 2}}\n";
     let seeing = world(directory.path(), "", Some(line));
     seeing.set_now(time("2026-11-24T03:00:00Z"));
     let facts = now_or_never(seeing.service(ecs));
-    assert_eq!(facts.known().unwrap().desired, 2);
+    let Some(Observed::Known(facts)) = facts else {
+        panic!("unknown");
+    };
+    assert_eq!(facts.desired, 2);
+    seeing.set_now(time("2026-11-24T02:59:59Z"));
+    assert_eq!(now_or_never(seeing.service(ecs)), None);
 }
 
 #[test]

@@ -33,8 +33,17 @@ pub(super) fn render(view: &View, notification: &Notification) -> Value {
         Severity::Warning => "🟠",
     };
     let what = safe::defuse(&view.head.what);
-    let short = |text: &str| -> String { text.chars().take(MAX_KEYWORD).collect() };
     let name = safe::defuse(&safe::line(&notification.scheduler));
+    let keywords: Vec<String> = [
+        name.as_str(),
+        notification.condition.id(),
+        notification.severity.id(),
+        notification.occasion.id(),
+    ]
+    .into_iter()
+    .filter(|word| !word.is_empty())
+    .map(|word| fit(word, MAX_KEYWORD))
+    .collect();
     let mut context = serde_json::Map::new();
     for (key, value) in [
         ("scheduler", name.as_str()),
@@ -50,19 +59,19 @@ pub(super) fn render(view: &View, notification: &Notification) -> Value {
     json!({
         "version": "1.0",
         "source": "custom",
-        "id": view.id,
+        "id": safe::defuse(&view.id),
         "content": {
             "textType": "client-markdown",
             "title": fit(&format!("{icon} {what}"), MAX_TITLE),
             "description": description(view),
             "nextSteps": steps(view),
-            "keywords": [short(&name), notification.condition.id(), notification.severity.id(), notification.occasion.id()],
+            "keywords": keywords,
         },
         "metadata": {
-            "threadId": view.incident,
+            "threadId": safe::defuse(&view.incident),
             "summary": fit(&what, MAX_TITLE),
             "eventType": format!("scheduler-watchdog.{}", notification.condition.id()),
-            "relatedResources": [short(&name)],
+            "relatedResources": view.resources.iter().map(|text| safe::defuse(text)).collect::<Vec<_>>(),
             "additionalContext": context,
         },
     })
@@ -71,17 +80,15 @@ pub(super) fn render(view: &View, notification: &Notification) -> Value {
 /// The layout, with as much detail as fits.
 fn description(view: &View) -> String {
     let env = environment();
-    let texts = [2, 1, 0].map(|detail| {
+    let text = |detail| {
         let mut text = lay_out(&env, include_str!("chat.j2"), view, detail);
         if detail == 2 {
             long_commands(view, &mut text);
         }
         text
-    });
-    let fits = texts
-        .iter()
-        .find(|text| text.chars().count() <= MAX_DESCRIPTION);
-    fit(fits.unwrap_or(&texts[2]).trim_end(), MAX_DESCRIPTION)
+    };
+    let fits = ([2, 1].into_iter().map(text)).find(|text| text.chars().count() <= MAX_DESCRIPTION);
+    fit(fits.unwrap_or_else(|| text(0)).trim_end(), MAX_DESCRIPTION)
 }
 
 /// Commands that are too long for their step.

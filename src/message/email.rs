@@ -12,9 +12,12 @@ const MAX_BYTES: usize = 16 * 1024;
 /// The layout, with as much detail as fits.
 pub(super) fn render(view: &View) -> String {
     let env = words::environment();
-    let texts = [2, 1, 0].map(|detail| lay_out(&env, include_str!("email.j2"), view, detail));
-    let fits = texts.iter().find(|text| text.len() <= MAX_BYTES);
-    safe::cut(fits.unwrap_or(&texts[2]), MAX_BYTES)
+    let text = |detail| lay_out(&env, include_str!("email.j2"), view, detail);
+    let fits = [2, 1]
+        .into_iter()
+        .map(text)
+        .find(|text| text.len() <= MAX_BYTES);
+    safe::cut(&fits.unwrap_or_else(|| text(0)), MAX_BYTES)
 }
 
 /// Fills a layout. Lines without text are at most one in a row.

@@ -46,6 +46,8 @@ pub(super) struct View {
     gates: Vec<String>,
     pub steps: Vec<steps::Shown>,
     links: Vec<Link>,
+    /// The service and the log groups, for chat.
+    pub resources: Vec<String>,
     /// Section headings and other labels.
     label: Value,
     pub ended: bool,
@@ -78,8 +80,8 @@ impl View {
     pub fn new(notification: &Notification, context: &Context<'_>) -> Self {
         let zone = (context.scheduler).map_or(TimeZone::UTC, |s| s.timezone.clone());
         let words = Words::of(context.language);
-        let speaker = speaker(notification, context, words, &zone);
-        let english = speaker_in_english(notification, context, &zone);
+        let speaker = speaker_of(notification, context, words, &zone);
+        let english = speaker_of(notification, context, Words::of(Language::En), &zone);
         let none = || context! {};
         let occasion = notification.occasion.id();
         let condition = notification.condition.id();
@@ -123,6 +125,7 @@ impl View {
             },
             steps: steps::next(notification, context, ended, &speaker, &label("container")),
             links: links(notification, context, &label("logs"), &label("tasks")),
+            resources: context.scheduler.map(resources).unwrap_or_default(),
             label: words.value().get_attr("label").unwrap_or_default(),
             ended,
             incident: safe::cut(&safe::line(&notification.incident), 200),
@@ -137,7 +140,7 @@ fn ended(occasion: Occasion) -> bool {
 }
 
 /// A speaker that knows the notification, `now` and `over` included.
-fn speaker(
+fn speaker_of(
     notification: &Notification,
     context: &Context<'_>,
     words: &'static Words,
@@ -149,14 +152,6 @@ fn speaker(
     let now = plain.say(&["condition", condition, "now"], context! {});
     let over = plain.say(&["condition", condition, "over"], context! {});
     Speaker::new(words, zone, context! { now, over, ..known })
-}
-
-fn speaker_in_english(
-    notification: &Notification,
-    context: &Context<'_>,
-    zone: &TimeZone,
-) -> Speaker {
-    speaker(notification, context, Words::of(Language::En), zone)
 }
 
 /// What every phrase may use; see the head of `en.toml`.
@@ -198,6 +193,19 @@ fn place(scheduler: &Scheduler) -> Value {
         },
     };
     context! { groups, cluster, service, definition }
+}
+
+fn resources(scheduler: &Scheduler) -> Vec<String> {
+    let ecs = scheduler.ecs.as_ref().map(|ecs| {
+        let (EcsTarget::Service(name)
+        | EcsTarget::TaskDefinition {
+            definition: name, ..
+        }) = &ecs.target;
+        format!("{}/{name}", ecs.cluster)
+    });
+    (ecs.iter().chain(&scheduler.log_groups).take(5))
+        .map(|name| safe::cut(&safe::line(name), 255))
+        .collect()
 }
 
 /// The handling's fields, made safe, and whether a withheld restart waits.

@@ -252,7 +252,7 @@ async fn a_service_is_seen_and_restarted() {
         target: EcsTarget::Service(service.to_owned()),
         container: Some("app".to_owned()),
     };
-    let look = async || match world.service(&at(&cluster, "app")).await {
+    let look = async || match world.service(&at(&cluster, "app")).await.unwrap() {
         Observed::Known(facts) => facts,
         Observed::Unknown(error) => panic!("{error}"),
     };
@@ -302,7 +302,11 @@ async fn a_service_is_seen_and_restarted() {
     });
     remediation.cure = CureKind::RunTask;
     let run = world.restart(&scheduler, &remediation).await.unwrap();
-    let Observed::Known(facts) = world.service(scheduler.ecs.as_ref().unwrap()).await else {
+    let Observed::Known(facts) = world
+        .service(scheduler.ecs.as_ref().unwrap())
+        .await
+        .unwrap()
+    else {
         panic!("the family is there");
     };
     let task = facts
@@ -315,7 +319,7 @@ async fn a_service_is_seen_and_restarted() {
     );
 
     for (cluster, service) in [(cluster.as_str(), "nope"), ("nope", "app")] {
-        let Observed::Unknown(error) = world.service(&at(cluster, service)).await else {
+        let Observed::Unknown(error) = world.service(&at(cluster, service)).await.unwrap() else {
             panic!("there is no such thing");
         };
         assert_eq!(error.kind, Obstacle::Missing, "{error}");

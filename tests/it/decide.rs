@@ -83,6 +83,14 @@ fn a_silence_without_corroboration_waits_for_a_second_look() {
 }
 
 #[test]
+fn a_silence_that_no_late_line_explains_needs_no_second_look() {
+    let mut stage = falls_silent("");
+    stage.service = Observed::Unknown(unknown(Obstacle::Throttled));
+    // Seven minutes: what is allowed, and the overlap of the log windows.
+    assert_eq!(stage.wait(6).pass().verdict, Verdict::Firing);
+}
+
+#[test]
 fn a_repeated_invocation_is_no_second_look() {
     let mut stage = falls_silent("");
     stage.service = Observed::Unknown(unknown(Obstacle::Throttled));

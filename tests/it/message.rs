@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 use scheduler_watchdog::cause::Cause;
-use scheduler_watchdog::condition::{Condition, Fact, Severity};
+use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::{Config, Language, Scheduler};
 use scheduler_watchdog::message::{Context, Message, render, safe};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Notification, Occasion};
@@ -304,5 +304,476 @@ fn a_silence_from_beginning_to_end() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn the_first_200_characters_tell_what_where_since_when_and_whether_it_is_handled() {
+    let mut all: Vec<Notification> = Condition::ALL.map(opened).into();
+    all.extend(Occasion::ALL.map(silent));
+    for mut notification in all {
+        notification.scheduler = format!("{}-in-the-far-north", notification.scheduler);
+        for (language, _) in LANGUAGES {
+            let text = rendered(&notification, language).text;
+            let start: String = text.chars().take(200).collect();
+            assert!(
+                start.contains("myteacher-production-in-the-far-north"),
+                "{start}"
+            );
+            assert!(
+                start.contains("2026-11-24 1") || start.contains("(UTC)"),
+                "{start}"
+            );
+            let lines: Vec<&str> = text.lines().take(3).collect();
+            assert!(lines.join("\n").chars().count() <= 200, "{start}");
+            assert!(lines.iter().all(|line| !line.is_empty()), "{start}");
+        }
+    }
+}
+
+/// One fact of each kind; the match makes sure that a new kind is added here.
+fn facts() -> Vec<Fact> {
+    let then = at("2026-11-24T03:40:09Z");
+    let facts = vec![
+        Fact::LastHeartbeat { at: Some(then) },
+        Fact::LastHeartbeat { at: None },
+        Fact::Allowed { seconds: 300 },
+        Fact::OtherLines { newest: Some(then) },
+        Fact::OtherLines { newest: None },
+        Fact::Tasks {
+            running: 1,
+            desired: 2,
+        },
+        Fact::EcsUnknown {
+            why: "x".to_owned(),
+        },
+        Fact::MayBeRunning {
+            jobs: vec!["a".to_owned(), "b".to_owned()],
+        },
+        Fact::Aborts { count: 1 },
+        Fact::Errors {
+            count: 1,
+            seconds: 60,
+            threshold: 5,
+            usual: None,
+            at_least: false,
+        },
+        Fact::Stopped {
+            reasons: vec!["x".to_owned()],
+        },
+        Fact::Deployment {
+            id: "x".to_owned(),
+            since: then,
+            failed_tasks: 0,
+        },
+        Fact::Blind {
+            why: "x".to_owned(),
+            passes: 1,
+        },
+        Fact::WatchedSince { at: then },
+        Fact::Mistakes {
+            list: vec!["x".to_owned()],
+        },
+    ];
+    for fact in &facts {
+        match fact {
+            Fact::LastHeartbeat { .. }
+            | Fact::Allowed { .. }
+            | Fact::OtherLines { .. }
+            | Fact::Tasks { .. }
+            | Fact::EcsUnknown { .. }
+            | Fact::MayBeRunning { .. }
+            | Fact::Aborts { .. }
+            | Fact::Errors { .. }
+            | Fact::Stopped { .. }
+            | Fact::Deployment { .. }
+            | Fact::Blind { .. }
+            | Fact::WatchedSince { .. }
+            | Fact::Mistakes { .. } => {}
+        }
+    }
+    facts
+}
+
+fn handlings() -> Vec<Handling> {
+    let then = at("2026-11-24T03:40:09Z");
+    let cures = [
+        CureKind::ForceNewDeployment,
+        CureKind::StopTask,
+        CureKind::RunTask,
+    ];
+    let mut all = vec![
+        Handling::Watching,
+        Handling::CameBack,
+        Handling::ScaledToZero,
+    ];
+    for cure in cures {
+        all.extend([
+            Handling::Restarting { cure, attempt: 2 },
+            Handling::Withheld {
+                cure,
+                blocked_by: Gate::ALL.to_vec(),
+            },
+            Handling::Proving { cure, at: then },
+            Handling::Cured {
+                cure,
+                at: then,
+                seconds: 252,
+            },
+            Handling::CureFailed {
+                cure,
+                at: then,
+                error: None,
+            },
+            Handling::CureFailed {
+                cure,
+                at: then,
+                error: Some("denied".to_owned()),
+            },
+        ]);
+    }
+    all
+}
+
+/// A phrase that is missing shows as its own path; a value that is missing as a hole.
+fn assert_no_holes(message: &Message) {
+    let hole = regex::Regex::new(
+        r"\b(?:condition|occasion|fact|handling|gate|label|head|place|cure)\.[a-z]|\bundefined\b|[:(] ?none\b|\{\{|\}\}|\{%|  |。。",
+    )
+    .unwrap();
+    let commands = ["aws ", "https", "watchdog "];
+    for line in message.text.lines() {
+        let is_command = commands.iter().any(|start| line.starts_with(start));
+        assert!(is_command || !hole.is_match(line), "{line}");
+    }
+}
+
+#[test]
+fn everything_has_words_in_every_language() {
+    let said = |condition, occasion, handling: &Handling| {
+        let mut notification = opened(condition);
+        notification.occasion = occasion;
+        notification.handling = handling.clone();
+        notification.until = Some(notification.at);
+        notification.proof = facts();
+        for (language, _) in LANGUAGES {
+            assert_no_holes(&rendered(&notification, language));
+        }
+    };
+    for condition in Condition::ALL {
+        for occasion in Occasion::ALL {
+            said(condition, occasion, &Handling::Watching);
+        }
+    }
+    for handling in handlings() {
+        for occasion in [Occasion::Opened, Occasion::Resolved] {
+            said(Condition::SchedulerSilent, occasion, &handling);
+        }
+    }
+}
+
+#[test]
+fn a_restart_by_hand_is_only_advised_where_it_can_help() {
+    let advises = |notification: &Notification| {
+        rendered(notification, Language::En)
+            .text
+            .contains("--force-new-deployment")
+    };
+    let mut notification = opened(Condition::SchedulerSilent);
+    notification.handling = Handling::Watching;
+    assert!(advises(&notification));
+    notification.causes = vec![cause("not-started", "x")];
+    assert!(advises(&notification));
+    notification.causes = vec![cause("redis-unreachable", "x")];
+    assert!(!advises(&notification));
+    notification.causes.clear();
+    notification.proof.push(Fact::MayBeRunning {
+        jobs: vec!["report".to_owned()],
+    });
+    assert!(!advises(&notification));
+    notification.proof.pop();
+    for (gate, advised) in [
+        (Gate::AttemptsPerDay, true),
+        (Gate::JobMayBeRunning, false),
+        (Gate::DeploymentInProgress, false),
+        (Gate::CauseNotRestartable, false),
+    ] {
+        notification.handling = Handling::Withheld {
+            cure: CureKind::ForceNewDeployment,
+            blocked_by: vec![gate],
+        };
+        assert_eq!(advises(&notification), advised, "{gate:?}");
+    }
+    // Its own restart is under way: a second one would only stack.
+    notification.handling = Handling::Restarting {
+        cure: CureKind::ForceNewDeployment,
+        attempt: 1,
+    };
+    assert!(!advises(&notification));
+    let mut failing = opened(Condition::SchedulerFailing);
+    failing.handling = Handling::Watching;
+    failing.causes.clear();
+    assert!(
+        !advises(&failing),
+        "without a proven cause nothing says that it helps"
+    );
+}
+
+#[test]
+fn names_are_quoted_for_the_shell() {
+    let config = CONFIG.replace("myteacher-production-cluster", "a b$(reboot)'c");
+    let scheduler = Config::parse(&config, "test").unwrap().schedulers.remove(0);
+    let message = render(
+        &opened(Condition::SchedulerSilent),
+        &Context {
+            scheduler: Some(&scheduler),
+            language: Language::En,
+            region: "eu-west-1",
+        },
+    );
+    assert!(
+        message.text.contains(r"--cluster 'a b$(reboot)'\''c' "),
+        "{}",
+        message.text
+    );
+}
+
+#[test]
+fn without_ecs_and_region_only_what_is_known_is_said() {
+    let config = &CONFIG[..CONFIG.find("[scheduler.ecs]").unwrap()];
+    let scheduler = Config::parse(config, "test").unwrap().schedulers.remove(0);
+    let message = render(
+        &opened(Condition::SchedulerSilent),
+        &Context {
+            scheduler: Some(&scheduler),
+            language: Language::En,
+            region: "",
+        },
+    );
+    insta::assert_snapshot!("mail-without-ecs", message.text);
+}
+
+#[test]
+fn tasks_without_a_service_have_their_own_commands() {
+    let config = CONFIG.replace(
+        "service = \"myteacher-production-app-service\"",
+        "task_definition = \"arn:aws:ecs:ap-northeast-1:123456789012:task-definition/scheduler:7\"\nsubnets = [\"subnet-1\"]\nsecurity_groups = [\"sg-1\"]",
+    );
+    let scheduler = Config::parse(&config, "test").unwrap().schedulers.remove(0);
+    let mut notification = opened(Condition::SchedulerSilent);
+    notification.handling = Handling::Watching;
+    let message = render(
+        &notification,
+        &Context {
+            scheduler: Some(&scheduler),
+            language: Language::En,
+            region: "ap-northeast-1",
+        },
+    );
+    insta::assert_snapshot!("mail-task-definition", message.text);
+}
+
+fn schema(text: &str) -> jsonschema::Validator {
+    jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap()
+}
+
+/// Whether everything that is sent keeps its rules.
+fn assert_sound(message: &Message) {
+    let subject = &message.subject;
+    assert!((1..=99).contains(&subject.len()), "{subject}");
+    assert!(
+        subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+        "{subject:?}"
+    );
+    assert!(!subject.starts_with(' '), "{subject:?}");
+
+    assert!(
+        message.text.len() <= 16 * 1024,
+        "{} bytes",
+        message.text.len()
+    );
+    let fine = |char: char| {
+        char == '\n'
+            || !(char.is_control()
+                || ('\u{202a}'..='\u{202e}').contains(&char)
+                || ('\u{2066}'..='\u{2069}').contains(&char))
+    };
+    assert!(message.text.chars().all(fine), "{:?}", message.text);
+
+    let errors: Vec<String> = (CHAT.iter_errors(&message.chat))
+        .map(|e| e.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    each_text(&message.chat, &mut |text| {
+        assert!(text.chars().all(fine), "{text:?}");
+        let mut rest = text;
+        // Only links that this program made, and the three entities.
+        while let Some(start) = rest.find(['<', '>', '&']) {
+            let (special, after) = rest[start..].split_at(1);
+            rest = after;
+            match special {
+                "&" => assert!(
+                    ["amp;", "lt;", "gt;"].iter().any(|e| after.starts_with(e)),
+                    "{text}"
+                ),
+                "<" => {
+                    assert!(
+                        after.starts_with("https://ap-northeast-1.console.aws.amazon.com/"),
+                        "{text}"
+                    );
+                    let end = after.find('>').unwrap();
+                    assert!(!after[..end].contains(['<', '\n']), "{text}");
+                    rest = &after[end + 1..];
+                }
+                _ => panic!("unescaped > in {text}"),
+            }
+        }
+    });
+
+    let errors: Vec<String> = (MACHINE.iter_errors(&message.machine))
+        .map(|e| e.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    let whole =
+        message.text.len() + message.chat.to_string().len() + 4 * message.machine.to_string().len();
+    assert!(whole <= 256 * 1024, "{whole} bytes");
+}
+
+static CHAT: std::sync::LazyLock<jsonschema::Validator> = std::sync::LazyLock::new(|| {
+    schema(include_str!("../../schema/custom-notification.schema.json"))
+});
+static MACHINE: std::sync::LazyLock<jsonschema::Validator> =
+    std::sync::LazyLock::new(|| schema(include_str!("../../schema/notification.schema.json")));
+
+fn each_text(value: &Value, visit: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => visit(text),
+        Value::Array(list) => list.iter().for_each(|value| each_text(value, visit)),
+        Value::Object(map) => map.values().for_each(|value| each_text(value, visit)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_message_is_sound() {
+    for (language, _) in LANGUAGES {
+        for condition in Condition::ALL {
+            assert_sound(&rendered(&opened(condition), language));
+        }
+        for occasion in Occasion::ALL {
+            assert_sound(&rendered(&silent(occasion), language));
+        }
+        for handling in handlings() {
+            let mut notification = opened(Condition::SchedulerSilent);
+            notification.handling = handling;
+            notification.proof = facts();
+            assert_sound(&rendered(&notification, language));
+        }
+    }
+}
+
+/// A text such as a log could hold in order to do harm.
+fn hostile() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        any::<String>(),
+        Just("<!channel>".to_owned()),
+        Just("<@U012345>".to_owned()),
+        Just("<https://evil.example|click>".to_owned()),
+        Just("\u{1b}[31m\u{1b}]0;x\u{7}".to_owned()),
+        Just("\u{202e}\u{2066}\u{200b}".to_owned()),
+        Just("\r\n\r\nSubject: forged\n".to_owned()),
+        Just("*_~`&amp;&".to_owned()),
+        Just("{{ 7 * 7 }}{% raw %}".to_owned()),
+        Just("日本語のログ".repeat(40)),
+        Just("&".repeat(500)),
+        "[ -~]{0,300}",
+    ];
+    proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+}
+
+/// Ways in which a secret stands in a log. None of them may be told from the outside.
+fn planted() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("password=§".to_owned()),
+        Just("DB_PASSWORD: '§'".to_owned()),
+        Just("\"api_key\":\"§\"".to_owned()),
+        Just("{\\\"token\\\":\\\"§\\\"}".to_owned()),
+        Just("redis://user:§@host:6379".to_owned()),
+        Just("https://§@host/path".to_owned()),
+        Just("Authorization: Bearer §".to_owned()),
+        Just("bearer §".to_owned()),
+        Just("Cookie: session=§; a=b".to_owned()),
+        Just("'secret' => '§'".to_owned()),
+        Just("--password §".to_owned()),
+        Just("(Connection: mysql, SQL: select * from users where pin = §)".to_owned()),
+        Just("-----BEGIN RSA PRIVATE KEY-----\n§\n-----END RSA PRIVATE KEY-----".to_owned()),
+        Just("aws_secret_access_key = §".to_owned()),
+        Just("pass\u{200b}word=§".to_owned()),
+    ]
+}
+
+/// Nothing that the surrounding text could contain by chance.
+const SECRET: &str = "Zq7Xv9Kw3Jp5Lm1Nb";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hostile_text_breaks_no_rule(
+        texts in proptest::collection::vec(hostile(), 8),
+        occasion in proptest::sample::select(Occasion::ALL.to_vec()),
+        condition in proptest::sample::select(Condition::ALL.to_vec()),
+        long in 1..60usize,
+    ) {
+        let mut notification = opened(condition);
+        let text = |index: usize| texts[index].clone();
+        notification.occasion = occasion;
+        notification.scheduler = text(0);
+        notification.subject = Some(text(1));
+        notification.causes = vec![
+            Cause { id: "redis-unreachable".to_owned(), evidence: vec![text(2); long] },
+            Cause { id: text(3), evidence: vec![text(4)] },
+        ];
+        notification.proof = vec![
+            Fact::Stopped { reasons: vec![text(5); long] },
+            Fact::Mistakes { list: vec![text(6); long] },
+            Fact::Blind { why: text(7), passes: 3 },
+            Fact::MayBeRunning { jobs: vec![text(5); long] },
+        ];
+        notification.handling = Handling::CureFailed {
+            cure: CureKind::ForceNewDeployment,
+            at: notification.at,
+            error: Some(text(6)),
+        };
+        for (language, _) in LANGUAGES {
+            assert_sound(&rendered(&notification, language));
+        }
+    }
+
+    #[test]
+    fn secrets_stay_hidden(before in hostile(), planted in planted(), after in hostile()) {
+        let text = format!("{before} {} {after}", planted.replace('§', SECRET));
+        let shown = safe::evidence(&text);
+        prop_assert!(!shown.contains(SECRET), "{shown}");
+        prop_assert!(!safe::evidence(&shown).contains(SECRET));
+        prop_assert!(shown.len() <= safe::MAX_EVIDENCE);
+
+        let mut notification = opened(Condition::ServiceDown);
+        notification.causes = vec![cause("image-pull", &text)];
+        notification.proof = vec![
+            Fact::Stopped { reasons: vec![text.clone()] },
+            Fact::EcsUnknown { why: text.clone() },
+            Fact::Mistakes { list: vec![text.clone()] },
+            Fact::MayBeRunning { jobs: vec![text.clone()] },
+        ];
+        notification.handling = Handling::CureFailed {
+            cure: CureKind::ForceNewDeployment,
+            at: notification.at,
+            error: Some(text),
+        };
+        let message = rendered(&notification, Language::En);
+        prop_assert!(!message.text.contains(SECRET));
+        prop_assert!(!message.chat.to_string().contains(SECRET));
+        prop_assert!(!message.machine.to_string().contains(SECRET));
     }
 }
