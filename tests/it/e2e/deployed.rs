@@ -161,3 +161,44 @@ fn a_denied_permission_is_told_by_name() {
         ["opened watchdog-blind", "resolved watchdog-blind"]
     );
 }
+
+/// A restart that the role does not allow is told by the permission's name, and not tried again.
+#[test]
+fn a_denied_restart_is_told_by_name() {
+    let Some(tools) = Tools::find("a_denied_restart_is_told_by_name") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let site = Site::create(&emulator.aws, NAME);
+    let more = [PARAMETER, "Action=force-new-deployment"];
+    let stack = Stack::deploy(&tools, &emulator, &site, &more);
+    let table = StateTable::of(&emulator.aws, stack.output("TableName"));
+    let inbox = Inbox::subscribe(&emulator.aws, stack.output("TopicArn"), "alerts");
+    stack.deny("ecs:UpdateService");
+    let task = site.task();
+    let deployments = site.deployments();
+    site.schedule_runs(&task, 40, 8);
+    site.web_requests(&task);
+    stack.wake();
+    table.pass_minutes(NAME, 6);
+    let report = stack.wake();
+    let problems = of(&report)["problems"].to_string();
+    assert!(problems.contains("ecs:UpdateService"), "{report}");
+    for _ in 0..3 {
+        table.pass_a_minute(NAME);
+        let report = stack.wake();
+        assert_eq!(of(&report)["restarted"], false, "{report}");
+    }
+    assert_eq!(site.deployments(), deployments);
+    let story = [
+        "opened scheduler-silent",
+        "remediation-failed scheduler-silent",
+    ];
+    assert_eq!(inbox.gists(), story);
+    let alerts = inbox.alerts();
+    assert!(
+        alerts[1].body.contains("ecs:UpdateService"),
+        "{}",
+        alerts[1].body
+    );
+}

@@ -1,4 +1,4 @@
-//! A way to AWS on which a test sees, and holds up, every call.
+//! A way to AWS on which a test sees every call, holds some up, and lets some fail.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -18,6 +18,8 @@ struct Shared {
     calls: Mutex<Vec<String>>,
     meeting: Mutex<Option<Meeting>>,
     met: Condvar,
+    /// Calls until the one that fails.
+    failing: Mutex<Option<usize>>,
 }
 
 /// Calls of one action that wait for each other.
@@ -50,6 +52,16 @@ impl Proxy {
         self.shared.calls.lock().unwrap().clone()
     }
 
+    /// Lets the call fail that comes after so many others, in a way that no client retries.
+    pub fn fail(&self, after: usize) {
+        *self.shared.failing.lock().unwrap() = Some(after);
+    }
+
+    /// Whether the call that was to fail has come.
+    pub fn has_failed(&self) -> bool {
+        self.shared.failing.lock().unwrap().is_none()
+    }
+
     /// Holds up calls of an action until so many have come, so that they see the same.
     pub fn let_meet(&self, action: &str, expected: usize) {
         *self.shared.meeting.lock().unwrap() = Some(Meeting {
@@ -72,6 +84,11 @@ impl Shared {
         let _ = request.as_reader().read_to_end(&mut body);
         let action = action(&request, &body);
         self.calls.lock().unwrap().push(action.clone());
+        if self.is_to_fail() {
+            let refusal = tiny_http::Response::from_string(r#"{"__type":"RefusedByTheTest"}"#);
+            let _ = request.respond(refusal.with_status_code(400));
+            return;
+        }
         self.meet(&action);
         let mut onward = ureq::http::Request::builder()
             .method(request.method().as_str())
@@ -94,6 +111,21 @@ impl Shared {
             }
         }
         let _ = request.respond(back);
+    }
+
+    fn is_to_fail(&self) -> bool {
+        let mut failing = self.failing.lock().unwrap();
+        match *failing {
+            Some(0) => {
+                *failing = None;
+                true
+            }
+            Some(more) => {
+                *failing = Some(more - 1);
+                false
+            }
+            None => false,
+        }
     }
 
     fn meet(&self, action: &str) {

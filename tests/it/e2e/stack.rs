@@ -151,14 +151,23 @@ impl<'a> Stack<'a> {
         let policy = self.policy();
         let mut document: Value = serde_json::from_str(&policy).unwrap();
         let mut taken = false;
-        for statement in document["Statement"].as_array_mut().unwrap() {
-            if let Some(actions) = statement["Action"].as_array_mut() {
+        document["Statement"]
+            .as_array_mut()
+            .unwrap()
+            .retain_mut(|statement| {
+                let actions = statement["Action"].take();
+                let mut actions = match actions {
+                    Value::Array(actions) => actions,
+                    one => vec![one],
+                };
                 let before = actions.len();
                 actions.retain(|known| known != action);
                 taken |= actions.len() < before;
-            }
-        }
-        assert!(taken, "{action} is not in a list of actions: {policy}");
+                let any = !actions.is_empty();
+                statement["Action"] = Value::from(actions);
+                any
+            });
+        assert!(taken, "{action} is not in the policy: {policy}");
         self.set_policy(&document.to_string());
         policy
     }

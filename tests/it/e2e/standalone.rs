@@ -26,8 +26,8 @@ fn problems(report: &Value) -> String {
     of(report)["problems"].to_string()
 }
 
-/// Every file in events/ is answered with a report of the pass. What the function prints is
-/// JSON by line: log records with an RFC 3339 time, and metrics.
+/// Every file in events/ is answered with a report of the pass, and its figures are printed for
+/// CloudWatch.
 #[test]
 fn the_bootstrap_answers_every_event() {
     let Some(tools) = Tools::find("the_bootstrap_answers_every_event") else {
@@ -71,13 +71,23 @@ fn the_bootstrap_answers_every_event() {
         .iter()
         .filter(|line| line.get("_aws").is_some())
         .collect();
-    for record in lines.iter().filter(|line| line.get("_aws").is_none()) {
+    check_metrics(&metrics);
+    function.stop();
+}
+
+/// Log records as Lambda reads them: each has its level, and a time without which it would
+/// pass for INFO.
+fn check_records(lines: &[Value]) {
+    let records: Vec<&Value> = (lines.iter())
+        .filter(|line| line.get("_aws").is_none())
+        .collect();
+    assert!(!records.is_empty(), "nothing was logged");
+    for record in records {
         let time = record["timestamp"].as_str().unwrap_or_default();
         assert!(time.parse::<Timestamp>().is_ok(), "{record}");
         assert!(record["level"].is_string(), "{record}");
+        assert!(record["message"].is_string(), "{record}");
     }
-    check_metrics(&metrics);
-    function.stop();
 }
 
 /// Metrics as CloudWatch reads them from the log: every named metric has its value, every
@@ -158,6 +168,7 @@ fn a_broken_configuration_is_told_once() {
     for mistake in ["log_groups", "stale_afer", "Asia/Tokio"] {
         assert!(alerts[0].body.contains(mistake), "{}", alerts[0].body);
     }
+    check_records(&function.json_lines());
     function.stop();
 }
 
@@ -191,15 +202,6 @@ fn what_is_missing_is_named() {
     assert_eq!(of(&report)["verdict"], Value::Null, "{report}");
     assert!(problems(&report).contains(table), "{report}");
 
-    // A silence is told all the same, though ECS knows no such service.
-    let service = "no-such-service";
-    let report = look(&[
-        ("WATCHDOG_SCHEDULER", "c"),
-        ("WATCHDOG_ECS_SERVICE", service),
-    ]);
-    assert_eq!(of(&report)["verdict"], "pending", "{report}");
-    assert!(report.to_string().contains(service), "{report}");
-
     let topic = "arn:aws:sns:ap-northeast-1:123456789012:no-such-topic";
     let report = look(&[("WATCHDOG_SCHEDULER", "d"), ("WATCHDOG_TOPIC_ARN", topic)]);
     assert_eq!(of(&report)["verdict"], "firing", "{report}");
@@ -212,6 +214,23 @@ fn what_is_missing_is_named() {
     assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
     look(&[("WATCHDOG_SCHEDULER", "d")]);
     assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
+
+    // A silence is told all the same, though ECS knows no such service; it takes a second look.
+    let service = "no-such-service";
+    let changes = [
+        ("WATCHDOG_SCHEDULER", "c"),
+        ("WATCHDOG_ECS_SERVICE", service),
+    ];
+    let report = look(&changes);
+    assert_eq!(of(&report)["verdict"], "pending", "{report}");
+    let unseen = of(&report)["unseen"].to_string();
+    assert!(unseen.contains(service), "{report}");
+    bench.table.pass_a_minute("c");
+    let report = look(&changes);
+    assert_eq!(of(&report)["verdict"], "firing", "{report}");
+    let alerts = bench.inbox.alerts();
+    assert_eq!(alerts.len(), 2);
+    assert!(alerts[1].body.contains(service), "{}", alerts[1].body);
 }
 
 /// A state that cannot be read is reported and left alone.
@@ -312,5 +331,58 @@ fn a_healthy_pass_calls_dynamodb_and_logs_only() {
         calls,
         ["GetItem", "StartQuery", "GetQueryResults", "PutItem"]
     );
+    function.stop();
+}
+
+/// Whatever single call of the pass that decides to tell people fails, they are told by the
+/// next passes, and not twice: a repeated message has the same id.
+#[test]
+fn no_failed_call_loses_the_message() {
+    let Some(tools) = Tools::find("no_failed_call_loses_the_message") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    bench.silent();
+    let proxy = Proxy::start(bench.aws);
+    let function = bench.function_with(&proxy.endpoint, &[]);
+
+    // The calls of a pass in which nothing fails.
+    function.invoke(&wake_up());
+    let calls = proxy.calls();
+    assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
+    for expected in [
+        "GetItem",
+        "StartQuery",
+        "DescribeServices",
+        "PutItem",
+        "Publish",
+    ] {
+        assert!(calls.iter().any(|call| call == expected), "{calls:?}");
+    }
+    for (index, call) in calls.iter().enumerate() {
+        let heard = bench.inbox.alerts().len();
+        bench.table.delete(SCHEDULER);
+        proxy.fail(index);
+        let report = function.invoke(&wake_up());
+        assert!(proxy.has_failed(), "{call} was not made again");
+        for _ in 0..3 {
+            if bench.table.item(SCHEDULER).is_some() {
+                bench.table.pass_a_minute(SCHEDULER);
+            }
+            function.invoke(&wake_up());
+        }
+        let alerts = bench.inbox.alerts();
+        let mut opened: Vec<String> = (alerts[heard..].iter())
+            .map(|alert| format!("{} {}", alert.gist(), alert.machine()["id"]))
+            .collect();
+        opened.dedup();
+        let failed = format!("call {index}, {call}, failed: {report}");
+        assert_eq!(opened.len(), 1, "{failed}: {opened:?}");
+        assert!(
+            opened[0].starts_with("opened scheduler-silent "),
+            "{failed}: {opened:?}"
+        );
+    }
     function.stop();
 }
