@@ -69,6 +69,17 @@ pub fn is_running(id: u32) -> bool {
         .is_some_and(|state| !state.trim_start().starts_with(['Z', 'X']))
 }
 
+/// Ends a process without asking it.
+pub fn kill(id: u32) {
+    signal(id, Signal::KILL);
+}
+
+fn signal(id: u32, signal: Signal) {
+    if let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(id, signal);
+    }
+}
+
 /// A child process that lives as long as this value.
 pub struct Process {
     name: String,
@@ -148,9 +159,7 @@ impl Process {
     }
 
     fn terminate(&self) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        signal(self.child.id(), Signal::TERM);
     }
 }
 

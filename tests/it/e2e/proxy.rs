@@ -18,8 +18,26 @@ struct Shared {
     calls: Mutex<Vec<String>>,
     meeting: Mutex<Option<Meeting>>,
     met: Condvar,
-    /// Calls until the one that fails.
-    failing: Mutex<Option<usize>>,
+    trouble: Mutex<Option<Trouble>>,
+    held: Mutex<Vec<tiny_http::Request>>,
+}
+
+/// A call that goes wrong.
+struct Trouble {
+    /// Calls until then.
+    after: usize,
+    fate: Fate,
+}
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is refused, in a way that no client retries.
+    Refused,
+    /// It never arrives, and is never answered.
+    Lost,
+    /// It is carried out, and never answered.
+    AnswerLost,
 }
 
 /// Calls of one action that wait for each other.
@@ -52,14 +70,19 @@ impl Proxy {
         self.shared.calls.lock().unwrap().clone()
     }
 
-    /// Lets the call fail that comes after so many others, in a way that no client retries.
-    pub fn fail(&self, after: usize) {
-        *self.shared.failing.lock().unwrap() = Some(after);
+    /// Lets the call go wrong that comes after so many others.
+    pub fn trouble(&self, after: usize, fate: Fate) {
+        *self.shared.trouble.lock().unwrap() = Some(Trouble { after, fate });
     }
 
-    /// Whether the call that was to fail has come.
-    pub fn has_failed(&self) -> bool {
-        self.shared.failing.lock().unwrap().is_none()
+    /// Whether the call that was to go wrong has done so.
+    pub fn had_trouble(&self) -> bool {
+        self.shared.trouble.lock().unwrap().is_none()
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget(&self) {
+        self.shared.calls.lock().unwrap().clear();
     }
 
     /// Holds up calls of an action until so many have come, so that they see the same.
@@ -83,12 +106,18 @@ impl Shared {
         let mut body = Vec::new();
         let _ = request.as_reader().read_to_end(&mut body);
         let action = action(&request, &body);
-        self.calls.lock().unwrap().push(action.clone());
-        if self.is_to_fail() {
+        let fate = self.fate();
+        if fate == Some(Fate::Lost) {
+            self.hold(request);
+            return;
+        }
+        if fate == Some(Fate::Refused) {
+            self.calls.lock().unwrap().push(action);
             let refusal = tiny_http::Response::from_string(r#"{"__type":"RefusedByTheTest"}"#);
             let _ = request.respond(refusal.with_status_code(400));
             return;
         }
+        self.calls.lock().unwrap().push(action.clone());
         self.meet(&action);
         let mut onward = ureq::http::Request::builder()
             .method(request.method().as_str())
@@ -101,6 +130,10 @@ impl Shared {
             }
         }
         let answer = answer(&agent(), onward.body(body).unwrap()).unwrap();
+        if fate == Some(Fate::AnswerLost) {
+            self.hold(request);
+            return;
+        }
         let mut back =
             tiny_http::Response::from_string(answer.body.clone()).with_status_code(answer.status);
         for (name, value) in answer.headers() {
@@ -113,19 +146,25 @@ impl Shared {
         let _ = request.respond(back);
     }
 
-    fn is_to_fail(&self) -> bool {
-        let mut failing = self.failing.lock().unwrap();
-        match *failing {
-            Some(0) => {
-                *failing = None;
-                true
-            }
-            Some(more) => {
-                *failing = Some(more - 1);
-                false
-            }
-            None => false,
+    fn fate(&self) -> Option<Fate> {
+        let mut trouble = self.trouble.lock().unwrap();
+        let next = trouble.as_mut()?;
+        if next.after > 0 {
+            next.after -= 1;
+            return None;
         }
+        let fate = next.fate;
+        // The others have happened once they are held.
+        if fate == Fate::Refused {
+            *trouble = None;
+        }
+        Some(fate)
+    }
+
+    /// Keeps a call without an answer; a request that is dropped is answered with an error.
+    fn hold(&self, request: tiny_http::Request) {
+        self.held.lock().unwrap().push(request);
+        *self.trouble.lock().unwrap() = None;
     }
 
     fn meet(&self, action: &str) {

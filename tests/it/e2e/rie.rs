@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::aws::{REGION, agent, answer};
+use super::aws::{Answer, REGION, agent, answer};
 use super::emulator::clean;
-use super::process::{Process, free_port, is_running, wait_for};
+use super::process::{Process, free_port, is_running, kill, wait_for};
 use super::tools::Tools;
 
 /// The name that the function is given.
@@ -53,11 +53,16 @@ impl Rie {
 
     /// Sends an event, and returns the handler's answer, or its error.
     pub fn invoke(&self, event: &Value) -> Value {
+        self.try_invoke(event).unwrap().json()
+    }
+
+    /// Sends an event to a function that may not live to answer it.
+    pub fn try_invoke(&self, event: &Value) -> Result<Answer, ureq::Error> {
         let path = "2015-03-31/functions/function/invocations";
         let request = ureq::http::Request::post(format!("http://127.0.0.1:{}/{path}", self.port))
             .body(event.to_string().into_bytes())
             .unwrap();
-        answer(&agent(), request).unwrap().json()
+        answer(&agent(), request)
     }
 
     /// What the function printed as JSON, oldest first: its log and its metrics.
@@ -66,6 +71,11 @@ impl Rie {
             .filter(|line| line.starts_with('{'))
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
             .collect()
+    }
+
+    /// Ends it in the middle of what it does.
+    pub fn kill(&self) {
+        self.process.children().into_iter().for_each(kill);
     }
 
     /// Ends it, and checks that the function's own process has ended, too.

@@ -2,14 +2,17 @@
 
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, SCHEDULER};
 use super::emulator::Emulator;
-use super::proxy::Proxy;
+use super::process::wait_for;
+use super::proxy::{Fate, Proxy};
 use super::rie::{FUNCTION, Rie};
+use super::site::Site;
 use super::tools::Tools;
 
 fn wake_up() -> Value {
@@ -363,9 +366,9 @@ fn no_failed_call_loses_the_message() {
     for (index, call) in calls.iter().enumerate() {
         let heard = bench.inbox.alerts().len();
         bench.table.delete(SCHEDULER);
-        proxy.fail(index);
+        proxy.trouble(index, Fate::Refused);
         let report = function.invoke(&wake_up());
-        assert!(proxy.has_failed(), "{call} was not made again");
+        assert!(proxy.had_trouble(), "{call} was not made again");
         for _ in 0..3 {
             if bench.table.item(SCHEDULER).is_some() {
                 bench.table.pass_a_minute(SCHEDULER);
@@ -385,4 +388,85 @@ fn no_failed_call_loses_the_message() {
         );
     }
     function.stop();
+}
+
+/// Wherever the function dies while it tells and restarts, the next one finishes the work: one
+/// message, one restart. Before the first write nothing has happened that a death could harm.
+#[test]
+fn a_death_costs_no_message_and_no_second_restart() {
+    let Some(tools) = Tools::find("a_death_costs_no_message_and_no_second_restart") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    let proxy = Proxy::start(bench.aws);
+    // Each death has an application of its own, because a restart changes it.
+    let start = |site: &Site<'_>, name: &str| {
+        let changes = [
+            ("WATCHDOG_SCHEDULER", name),
+            ("WATCHDOG_LOG_GROUPS", site.group.as_str()),
+            ("WATCHDOG_ECS_CLUSTER", &site.cluster),
+            ("WATCHDOG_ECS_SERVICE", &site.service),
+            ("WATCHDOG_ACTION", "force-new-deployment"),
+            ("WATCHDOG_REMEDIATE_AFTER", "0s"),
+        ];
+        bench.function_with(&proxy.endpoint, &changes)
+    };
+    let silent = |name: &str| {
+        let site = Site::create(bench.aws, name);
+        let task = site.task();
+        site.schedule_runs(&task, 40, 8);
+        site.web_requests(&task);
+        site
+    };
+    let site = silent("undisturbed");
+    start(&site, "undisturbed").invoke(&wake_up());
+    let calls = proxy.calls();
+    let first = calls.iter().position(|call| call == "PutItem").unwrap();
+    assert_eq!(
+        calls[first..],
+        ["PutItem", "UpdateService", "Publish", "PutItem"]
+    );
+
+    for index in first..calls.len() {
+        for fate in [Fate::Lost, Fate::AnswerLost] {
+            let what = format!("{} {fate:?} {index}", calls[index]);
+            let name = format!("dies-{index}-{fate:?}");
+            let site = silent(&name);
+            let heard = bench.inbox.alerts().len();
+            proxy.forget();
+            proxy.trouble(index, fate);
+            let dying = start(&site, &name);
+            thread::scope(|scope| {
+                let call = scope.spawn(|| dying.try_invoke(&wake_up()));
+                wait_for(&what, Duration::from_secs(30), || {
+                    proxy.had_trouble().then_some(())
+                });
+                dying.kill();
+                let _ = call.join();
+            });
+            drop(dying);
+            let next = start(&site, &name);
+            for _ in 0..3 {
+                if bench.table.item(&name).is_some() {
+                    bench.table.pass_minutes(&name, 3);
+                }
+                next.invoke(&wake_up());
+            }
+            let alerts = bench.inbox.alerts();
+            let mut told: Vec<String> = (alerts[heard..].iter())
+                .map(|alert| format!("{} {}", alert.gist(), alert.machine()["id"]))
+                .collect();
+            told.dedup();
+            assert_eq!(told.len(), 1, "{what}: {told:?}");
+            assert!(
+                told[0].starts_with("opened scheduler-silent "),
+                "{what}: {told:?}"
+            );
+            let restarts = (proxy.calls().iter())
+                .filter(|call| *call == "UpdateService")
+                .count();
+            assert_eq!(restarts, 1, "{what}: {:?}", proxy.calls());
+        }
+    }
 }

@@ -61,8 +61,7 @@ impl<'a> StateTable<'a> {
         serde_json::from_str(item["state"]["S"].as_str().unwrap()).unwrap()
     }
 
-    /// Makes the watchdog's last look, and what it then decided of its incidents, so many
-    /// minutes older. Looks within a minute count as one, and a restart waits for some minutes;
+    /// Makes the watchdog's last look, and what it then decided, so many minutes older. Looks within a minute count as one, and a restart waits for some minutes;
     /// the tests do not. What the log and ECS say is not touched.
     pub fn pass_minutes(&self, scheduler: &str, minutes: i64) {
         let mut item = self.item(scheduler).unwrap();
@@ -83,6 +82,9 @@ impl<'a> StateTable<'a> {
                     earlier(&mut incident[field]);
                 }
             }
+        }
+        for attempt in (state["restarts"]["attempts"].as_array_mut().into_iter()).flatten() {
+            earlier(&mut attempt["claimed_at"]);
         }
         item["state"] = json!({"S": state.to_string()});
         self.put(&item);
