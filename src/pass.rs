@@ -91,6 +91,9 @@ pub struct SchedulerReport {
     pub open_incidents: u32,
     /// A restart was made.
     pub restarted: bool,
+    /// What could not be seen, each as a sentence that names the thing and the remedy. The plan
+    /// takes it into account; if it lasts, people are told.
+    pub unseen: Vec<String>,
     /// What went wrong, each as a sentence that names the thing and the remedy.
     pub problems: Vec<String>,
 }
@@ -198,6 +201,7 @@ async fn attend<W: World>(
         report.scanned_bytes = window.scanned_bytes.unwrap_or(0);
         report.truncated = window.truncated;
     }
+    report.unseen = unseen(&snapshot);
     let (plan, mut next) = decide(scheduler, &snapshot, &state, now);
     let restart = plan.remediation.clone().filter(|r| r.allowed());
     report.open_incidents = count(next.incidents.iter().filter(|i| i.is_open()).count());
@@ -303,6 +307,18 @@ async fn collect<W: World>(
         service,
         fleet,
     }
+}
+
+/// What a look was to show and did not.
+fn unseen(snapshot: &Snapshot) -> Vec<String> {
+    let log = snapshot.log.unknown();
+    let probe = snapshot.probe.as_ref().and_then(Observed::unknown);
+    let service = snapshot.service.as_ref().and_then(Observed::unknown);
+    let mut unseen: Vec<String> = ([log, probe, service].into_iter().flatten())
+        .map(ToString::to_string)
+        .collect();
+    unseen.dedup();
+    unseen
 }
 
 /// Where the log window begins: an overlap before the last one's end, or the first look back.

@@ -55,6 +55,7 @@ fn scheduler(report: &SchedulerReport) -> Value {
         "restarted": report.restarted,
         "skipped": report.skipped,
         "superseded": report.superseded,
+        "unseen": report.unseen,
         "problems": report.problems,
     })
 }
@@ -104,6 +105,9 @@ pub fn text(report: &Report) -> String {
                 "messages still to be delivered: {}",
                 scheduler.undelivered
             ));
+        }
+        for why in &scheduler.unseen {
+            say(format!("not seen: {why}"));
         }
         for problem in &scheduler.problems {
             say(format!("problem: {problem}"));
@@ -178,6 +182,7 @@ mod tests {
             undelivered: 0,
             open_incidents: 1,
             restarted: false,
+            unseen: vec!["missing: service `web` does not exist".to_owned()],
             problems: Vec::new(),
         };
         let unreadable = SchedulerReport {
@@ -187,6 +192,7 @@ mod tests {
             truncated: false,
             delivered: 0,
             open_incidents: 0,
+            unseen: Vec::new(),
             problems: vec!["the state cannot be read".to_owned()],
             ..looked_at.clone()
         };

@@ -6,12 +6,15 @@ Run it with the Python of .tools/ministack and MiniStack's own environment varia
         .tools/ministack/bin/python tools/emulator.py
 
 EMULATOR_SECONDS_PER_MINUTE (default 60) makes the minutes of `rate(…)` schedules shorter. No other clock changes.
+EMULATOR_SERVICE_AGE_MINUTES (default 0) makes an ECS service and its tasks that old when it is created. What is
+deployed later is new.
 
 Every correction replaces one function of MiniStack 1.5 and stops with an error if that function is gone.
 """
 
 import json
 import os
+from datetime import datetime, timedelta, timezone
 
 from ministack import app
 from ministack.core import iam_actions
@@ -128,11 +131,32 @@ def started_by_deployment(original):
     return run_task
 
 
-def service_replaces_tasks(original):
-    """A service starts a new task for one that was stopped from outside; MiniStack does so only with Docker."""
+service_age = timedelta(minutes=float(os.environ.get("EMULATOR_SERVICE_AGE_MINUTES", "0")))
+
+
+def age_service(cluster, name):
+    """Move the beginning of a service, of its deployment and of its tasks into the past."""
+    service = ecs._services.get(f"{cluster}/{name}")
+    if not service or not service_age:
+        return
+    then = (datetime.now(timezone.utc) - service_age).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    tasks = [
+        task
+        for task in ecs._tasks.values()
+        if task.get("group") == f"service:{name}" and short(task.get("clusterArn")) == cluster
+    ]
+    for thing in [service, *service["deployments"], *tasks]:
+        thing.update({field: then for field in ("createdAt", "updatedAt", "startedAt") if thing.get(field)})
+
+
+def with_living_services(original):
+    """A created service has run for a while, and a service starts a new task for one that was stopped from outside
+    (MiniStack does so only with Docker)."""
 
     def dispatch(action, data):
         response = original(action, data)
+        if action == "CreateService":
+            age_service(short(data.get("cluster")), data.get("serviceName"))
         if action == "StopTask":
             cluster = short(data.get("cluster"))
             task = ecs._resolve_task(data.get("task", ""), cluster) or {}
@@ -144,7 +168,7 @@ def service_replaces_tasks(original):
 
 
 replace(ecs, "_run_task", started_by_deployment)
-replace(ecs, "_dispatch_action", service_replaces_tasks)
+replace(ecs, "_dispatch_action", with_living_services)
 
 
 # --- Logs ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ mod cause;
 mod cli;
 mod config;
 mod decide;
+mod e2e;
 mod history;
 mod line;
 mod message;

@@ -1,0 +1,23 @@
+//! End to end: the bootstrap that is deployed, against an emulator of AWS that enforces IAM.
+//!
+//! [`deployed`] deploys the real template and lets the schedule wake the function. [`standalone`]
+//! runs the same bootstrap under AWS's own runtime interface emulator, where a test sees every
+//! line that it prints and every call that it makes.
+//!
+//! The clock is the real one. What would take minutes is made to lie in the past instead: log
+//! lines carry older times, ECS services are created old, and [`state::StateTable::pass_minutes`]
+//! ages what the watchdog remembers of its own looks.
+
+mod aws;
+mod bench;
+mod deployed;
+mod emulator;
+mod inbox;
+mod process;
+mod proxy;
+mod rie;
+mod site;
+mod stack;
+mod standalone;
+mod state;
+mod tools;

@@ -1,0 +1,169 @@
+//! The application that is watched: an ECS service whose container prints a Laravel scheduler's
+//! output to a log group.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::aws::{Aws, ECS, LOGS};
+use super::process::now;
+
+/// What Laravel 12.67 prints for a minute without due tasks, and for one with some.
+const IDLE: &str = include_str!("../../samples/laravel-12.67.0/03_no_tasks_defined.stdout");
+const BUSY: &str =
+    include_str!("../../samples/laravel-12.67.0/22_schedule_work_150s_production.stdout");
+
+/// What nginx prints beside it, whether the scheduler lives or not.
+const WEB: &str = r#"10.0.1.17 - - "GET /up HTTP/1.1" 200 15 "-" "ELB-HealthChecker/2.0""#;
+
+pub struct Site<'a> {
+    aws: &'a Aws,
+    pub cluster: String,
+    pub service: String,
+    pub group: String,
+}
+
+impl<'a> Site<'a> {
+    /// A service that runs one task, and an empty log group. The image is pinned, so that a
+    /// restart cannot bring another one.
+    pub fn create(aws: &'a Aws, name: &str) -> Self {
+        let site = Self {
+            aws,
+            cluster: format!("{name}-cluster"),
+            service: format!("{name}-app-service"),
+            group: format!("/ecs/{name}"),
+        };
+        aws.json(
+            &LOGS,
+            "CreateLogGroup",
+            &json!({"logGroupName": site.group}),
+        );
+        aws.json(&ECS, "CreateCluster", &json!({"clusterName": site.cluster}));
+        let digest = "a".repeat(64);
+        let definition = json!({
+            "family": name,
+            "networkMode": "awsvpc",
+            "requiresCompatibilities": ["FARGATE"],
+            "cpu": "256",
+            "memory": "512",
+            "containerDefinitions": [{
+                "name": "app",
+                "image": format!("123456789012.dkr.ecr.ap-northeast-1.amazonaws.com/{name}@sha256:{digest}"),
+                "essential": true,
+            }],
+        });
+        aws.json(&ECS, "RegisterTaskDefinition", &definition);
+        let service = json!({
+            "cluster": site.cluster,
+            "serviceName": site.service,
+            "taskDefinition": name,
+            "desiredCount": 1,
+            "launchType": "FARGATE",
+        });
+        aws.json(&ECS, "CreateService", &service);
+        site
+    }
+
+    /// The one task that runs.
+    pub fn task(&self) -> String {
+        let list = json!({"cluster": self.cluster, "serviceName": self.service});
+        let answer = self.aws.json(&ECS, "ListTasks", &list);
+        let tasks = answer["taskArns"].as_array().unwrap();
+        assert_eq!(tasks.len(), 1, "{answer}");
+        last_part(&tasks[0])
+    }
+
+    /// The ids of the service's deployments.
+    pub fn deployments(&self) -> Vec<String> {
+        let which = json!({"cluster": self.cluster, "services": [self.service]});
+        let answer = self.aws.json(&ECS, "DescribeServices", &which);
+        let deployments = answer["services"][0]["deployments"].as_array().unwrap();
+        (deployments.iter())
+            .map(|deployment| deployment["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The stream that ECS's log driver writes for a task.
+    pub fn stream(task: &str) -> String {
+        format!("app/app/{task}")
+    }
+
+    /// A task's scheduler runs every minute, from so many minutes ago until so many minutes ago;
+    /// every fifth minute it has something to do.
+    pub fn schedule_runs(&self, task: &str, from_ago: i64, until_ago: i64) {
+        let now = now();
+        let mut events = Vec::new();
+        for ago in (until_ago..=from_ago).rev() {
+            let at = now - SignedDuration::from_mins(ago);
+            events.extend(if ago % 5 == 0 { busy(at) } else { idle(at) });
+        }
+        self.print(task, &events);
+    }
+
+    /// A task's scheduler finds nothing to do, at this very moment.
+    pub fn beat(&self, task: &str) {
+        self.print(task, &idle(now()));
+    }
+
+    /// The web server of the same task answers health checks until now.
+    pub fn web_requests(&self, task: &str) {
+        let events: Vec<_> = (0..10)
+            .rev()
+            .map(|ago| (now() - SignedDuration::from_mins(ago), WEB.to_owned()))
+            .collect();
+        self.print(task, &events);
+    }
+
+    /// Writes lines to a task's stream.
+    pub fn print(&self, task: &str, events: &[(Timestamp, String)]) {
+        let stream = Self::stream(task);
+        let streams = self.aws.json(
+            &LOGS,
+            "DescribeLogStreams",
+            &json!({"logGroupName": self.group, "logStreamNamePrefix": stream}),
+        );
+        if streams["logStreams"].as_array().is_none_or(Vec::is_empty) {
+            self.aws.json(
+                &LOGS,
+                "CreateLogStream",
+                &json!({"logGroupName": self.group, "logStreamName": stream}),
+            );
+        }
+        let events: Vec<Value> = (events.iter())
+            .map(|(at, line)| json!({"timestamp": at.as_millisecond(), "message": line}))
+            .collect();
+        let put = json!({
+            "logGroupName": self.group,
+            "logStreamName": stream,
+            "logEvents": events,
+        });
+        self.aws.json(&LOGS, "PutLogEvents", &put);
+    }
+}
+
+fn last_part(arn: &Value) -> String {
+    let arn = arn.as_str().unwrap();
+    arn.rsplit('/').next().unwrap().to_owned()
+}
+
+fn idle(at: Timestamp) -> Vec<(Timestamp, String)> {
+    events(at, IDLE.lines())
+}
+
+/// The sample's first run, which ends with an empty line.
+fn busy(at: Timestamp) -> Vec<(Timestamp, String)> {
+    let run = BUSY.trim_start_matches('\n');
+    let end = run.find("\n\n").unwrap();
+    events(at, run[..end].lines())
+}
+
+/// Lines as they were printed, at another time.
+fn events<'l>(at: Timestamp, lines: impl Iterator<Item = &'l str>) -> Vec<(Timestamp, String)> {
+    let printed = at.strftime("%Y-%m-%d %H:%M:%S").to_string();
+    lines
+        .filter(|line| !line.is_empty())
+        .map(|line| match line.split_once("Running [") {
+            Some((_, rest)) => (at, format!("  {printed} Running [{rest}")),
+            None => (at, line.to_owned()),
+        })
+        .collect()
+}

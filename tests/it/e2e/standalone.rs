@@ -1,0 +1,472 @@
+//! The bootstrap alone, under the runtime interface emulator: what it answers, prints and calls.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::bench::{Bench, SCHEDULER};
+use super::emulator::Emulator;
+use super::process::wait_for;
+use super::proxy::{Fate, Proxy};
+use super::rie::{FUNCTION, Rie};
+use super::site::Site;
+use super::tools::Tools;
+
+fn wake_up() -> Value {
+    json!({"source": "scheduler-watchdog.schedule"})
+}
+
+/// What a report says of the one scheduler.
+fn of(report: &Value) -> &Value {
+    &report["schedulers"][0]
+}
+
+/// Everything that went wrong by a report's word.
+fn problems(report: &Value) -> String {
+    of(report)["problems"].to_string()
+}
+
+/// Every file in events/ is answered with a report of the pass, and its figures are printed for
+/// CloudWatch.
+#[test]
+fn the_bootstrap_answers_every_event() {
+    let Some(tools) = Tools::find("the_bootstrap_answers_every_event") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    bench.healthy();
+    let function = bench.function();
+    let events = Path::new(env!("CARGO_MANIFEST_DIR")).join("events");
+    let mut answered = 0;
+    for file in events.read_dir().unwrap() {
+        let file = file.unwrap().path();
+        let event: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let report = function.invoke(&event);
+        let scheduler = of(&report);
+        assert_eq!(
+            scheduler["scheduler"],
+            SCHEDULER,
+            "{}: {report}",
+            file.display()
+        );
+        assert_eq!(
+            scheduler["verdict"],
+            "healthy",
+            "{}: {report}",
+            file.display()
+        );
+        assert_eq!(
+            scheduler["problems"],
+            json!([]),
+            "{}: {report}",
+            file.display()
+        );
+        answered += 1;
+    }
+    assert_eq!(answered, 3, "a new kind of event wants a look here");
+
+    let lines = function.json_lines();
+    let metrics: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line.get("_aws").is_some())
+        .collect();
+    check_metrics(&metrics);
+    function.stop();
+}
+
+/// Log records as Lambda reads them: each has its level, and a time without which it would
+/// pass for INFO.
+fn check_records(lines: &[Value]) {
+    let records: Vec<&Value> = (lines.iter())
+        .filter(|line| line.get("_aws").is_none())
+        .collect();
+    assert!(!records.is_empty(), "nothing was logged");
+    for record in records {
+        let time = record["timestamp"].as_str().unwrap_or_default();
+        assert!(time.parse::<Timestamp>().is_ok(), "{record}");
+        assert!(record["level"].is_string(), "{record}");
+        assert!(record["message"].is_string(), "{record}");
+    }
+}
+
+/// Metrics as CloudWatch reads them from the log: every named metric has its value, every
+/// dimension its name. A pass that was done is counted for the template's alarm.
+fn check_metrics(lines: &[&Value]) {
+    let mut seen = Vec::new();
+    for line in lines {
+        assert!(line["_aws"]["Timestamp"].is_i64(), "{line}");
+        for directive in line["_aws"]["CloudWatchMetrics"].as_array().unwrap() {
+            assert_eq!(directive["Namespace"], "SchedulerWatchdog");
+            for dimension in directive["Dimensions"].as_array().unwrap() {
+                for name in dimension.as_array().unwrap() {
+                    assert!(line[name.as_str().unwrap()].is_string(), "{line}");
+                }
+            }
+            for metric in directive["Metrics"].as_array().unwrap() {
+                let name = metric["Name"].as_str().unwrap();
+                assert!(line[name].is_number(), "{name}: {line}");
+                seen.push(name.to_owned());
+            }
+        }
+    }
+    let expected = [
+        "SecondsSinceHeartbeat",
+        "Errors",
+        "OpenIncidents",
+        "BytesScanned",
+        "PassCompleted",
+    ];
+    for name in expected {
+        assert!(
+            seen.iter().any(|known| known == name),
+            "{name} is not among {seen:?}"
+        );
+    }
+    // Two of the three events ask for a real pass; a dry run counts for nothing.
+    let completed: Vec<_> = lines
+        .iter()
+        .filter(|line| line.get("PassCompleted").is_some())
+        .collect();
+    assert_eq!(completed.len(), 2, "{completed:?}");
+    for line in completed {
+        assert_eq!(line["PassCompleted"], 1);
+        let dimensions = &line["_aws"]["CloudWatchMetrics"][0]["Dimensions"];
+        assert_eq!(
+            *dimensions,
+            json!([["FunctionName"]]),
+            "the alarm NoPassAlarm looks there"
+        );
+        assert_eq!(line["FunctionName"], FUNCTION);
+    }
+}
+
+/// A configuration that cannot be used: every wake-up is answered with all its mistakes, and
+/// people are told once.
+#[test]
+fn a_broken_configuration_is_told_once() {
+    let Some(tools) = Tools::find("a_broken_configuration_is_told_once") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    let config = "[[scheduler]]\nname = \"a\"\nlog_groups = []\nstale_afer = \"5m\"\ntimezone = \"Asia/Tokio\"\n";
+    let function = bench.function_with(&bench.aws.endpoint, &[("WATCHDOG_CONFIG", config)]);
+    for _ in 0..2 {
+        let answer = function.invoke(&wake_up());
+        let error = answer["errorMessage"].as_str().unwrap_or_default();
+        assert!(
+            !answer["errorType"].as_str().unwrap_or_default().is_empty(),
+            "{answer}"
+        );
+        for mistake in ["log_groups", "stale_afer", "stale_after", "Asia/Tokio"] {
+            assert!(error.contains(mistake), "{mistake}: {answer}");
+        }
+    }
+    let alerts = bench.inbox.alerts();
+    assert_eq!(bench.inbox.gists(), ["opened misconfigured"]);
+    for mistake in ["log_groups", "stale_afer", "Asia/Tokio"] {
+        assert!(alerts[0].body.contains(mistake), "{}", alerts[0].body);
+    }
+    check_records(&function.json_lines());
+    function.stop();
+}
+
+/// Whatever is missing is named in the report, with what to do.
+#[test]
+fn what_is_missing_is_named() {
+    let Some(tools) = Tools::find("what_is_missing_is_named") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    bench.silent();
+    let look = |changes: &[(&str, &str)]| {
+        let function: Rie = bench.function_with(&bench.aws.endpoint, changes);
+        let report = function.invoke(&wake_up());
+        function.stop();
+        report
+    };
+
+    // Each has a scheduler of its own, so that none hides another.
+    let report = look(&[
+        ("WATCHDOG_SCHEDULER", "a"),
+        ("WATCHDOG_LOG_GROUPS", "/ecs/nowhere"),
+    ]);
+    assert_eq!(of(&report)["verdict"], "unknown", "{report}");
+    let reason = of(&report)["reason"].as_str().unwrap();
+    assert!(reason.contains("/ecs/nowhere"), "{reason}");
+
+    let table = "no-such-table";
+    let report = look(&[("WATCHDOG_SCHEDULER", "b"), ("WATCHDOG_TABLE", table)]);
+    assert_eq!(of(&report)["verdict"], Value::Null, "{report}");
+    assert!(problems(&report).contains(table), "{report}");
+
+    let topic = "arn:aws:sns:ap-northeast-1:123456789012:no-such-topic";
+    let report = look(&[("WATCHDOG_SCHEDULER", "d"), ("WATCHDOG_TOPIC_ARN", topic)]);
+    assert_eq!(of(&report)["verdict"], "firing", "{report}");
+    assert_eq!(of(&report)["undelivered"], 1, "{report}");
+    assert!(problems(&report).contains(topic), "{report}");
+    assert!(bench.inbox.gists().is_empty());
+
+    // The message has waited, and goes out once the topic is there.
+    look(&[("WATCHDOG_SCHEDULER", "d")]);
+    assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
+    look(&[("WATCHDOG_SCHEDULER", "d")]);
+    assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
+
+    // A silence is told all the same, though ECS knows no such service; it takes a second look.
+    let service = "no-such-service";
+    let changes = [
+        ("WATCHDOG_SCHEDULER", "c"),
+        ("WATCHDOG_ECS_SERVICE", service),
+    ];
+    let report = look(&changes);
+    assert_eq!(of(&report)["verdict"], "pending", "{report}");
+    let unseen = of(&report)["unseen"].to_string();
+    assert!(unseen.contains(service), "{report}");
+    bench.table.pass_a_minute("c");
+    let report = look(&changes);
+    assert_eq!(of(&report)["verdict"], "firing", "{report}");
+    let alerts = bench.inbox.alerts();
+    assert_eq!(alerts.len(), 2);
+    assert!(alerts[1].body.contains(service), "{}", alerts[1].body);
+}
+
+/// A state that cannot be read is reported and left alone.
+#[test]
+fn an_unreadable_state_is_never_overwritten() {
+    let Some(tools) = Tools::find("an_unreadable_state_is_never_overwritten") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    bench.silent();
+    let function = bench.function();
+    let states = [
+        ("{ not json", "cannot be read"),
+        (r#"{"schema":1,"incidents":"none"}"#, "cannot be read"),
+        (r#"{"schema":99,"incidents":[]}"#, "99"),
+    ];
+    for (state, said) in states {
+        let item = json!({
+            "scheduler": {"S": SCHEDULER},
+            "version": {"N": "7"},
+            "state": {"S": state},
+        });
+        bench.table.put(&item);
+        let report = function.invoke(&wake_up());
+        assert!(problems(&report).contains(said), "{state}: {report}");
+        assert_eq!(bench.table.item(SCHEDULER), Some(item), "{state}");
+    }
+    // Nobody but the report's reader learns of it from the watchdog: nothing can be claimed.
+    function.stop();
+}
+
+/// Several invocations at once: one of them tells and restarts, the others do nothing.
+#[test]
+fn of_several_invocations_one_acts() {
+    let Some(tools) = Tools::find("of_several_invocations_one_acts") else {
+        return;
+    };
+    const INVOCATIONS: usize = 4;
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    bench.silent();
+    let deployments = bench.site.deployments();
+    let proxy = Proxy::start(bench.aws);
+    let restart = [
+        ("WATCHDOG_ACTION", "force-new-deployment"),
+        ("WATCHDOG_REMEDIATE_AFTER", "0s"),
+    ];
+    let functions: Vec<Rie> = (0..INVOCATIONS)
+        .map(|_| bench.function_with(&proxy.endpoint, &restart))
+        .collect();
+    // All of them have read the same state before any of them writes.
+    proxy.let_meet("PutItem", INVOCATIONS);
+    let reports: Vec<Value> = thread::scope(|scope| {
+        let calls: Vec<_> = (functions.iter())
+            .map(|function| scope.spawn(|| function.invoke(&wake_up())))
+            .collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    let restarted = reports
+        .iter()
+        .filter(|report| of(report)["restarted"] == true)
+        .count();
+    assert_eq!(restarted, 1, "{reports:?}");
+    assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
+    let count = |action: &str| proxy.calls().iter().filter(|call| *call == action).count();
+    assert_eq!(
+        (count("UpdateService"), count("Publish")),
+        (1, 1),
+        "{:?}",
+        proxy.calls()
+    );
+    let after = bench.site.deployments();
+    assert!(
+        after.iter().all(|id| !deployments.contains(id)),
+        "{after:?}"
+    );
+    functions.into_iter().for_each(Rie::stop);
+}
+
+/// As long as nothing is wrong, a pass costs one read and one write of its state and one query
+/// of the log.
+#[test]
+fn a_healthy_pass_calls_dynamodb_and_logs_only() {
+    let Some(tools) = Tools::find("a_healthy_pass_calls_dynamodb_and_logs_only") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    bench.healthy();
+    let proxy = Proxy::start(bench.aws);
+    let function = bench.function_with(&proxy.endpoint, &[]);
+    let report = function.invoke(&wake_up());
+    assert_eq!(of(&report)["verdict"], "healthy", "{report}");
+    let mut calls = proxy.calls();
+    calls.dedup();
+    assert_eq!(
+        calls,
+        ["GetItem", "StartQuery", "GetQueryResults", "PutItem"]
+    );
+    function.stop();
+}
+
+/// Whatever single call of the pass that decides to tell people fails, they are told by the
+/// next passes, and not twice: a repeated message has the same id.
+#[test]
+fn no_failed_call_loses_the_message() {
+    let Some(tools) = Tools::find("no_failed_call_loses_the_message") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    bench.silent();
+    let proxy = Proxy::start(bench.aws);
+    let function = bench.function_with(&proxy.endpoint, &[]);
+
+    // The calls of a pass in which nothing fails.
+    function.invoke(&wake_up());
+    let calls = proxy.calls();
+    assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
+    for expected in [
+        "GetItem",
+        "StartQuery",
+        "DescribeServices",
+        "PutItem",
+        "Publish",
+    ] {
+        assert!(calls.iter().any(|call| call == expected), "{calls:?}");
+    }
+    for (index, call) in calls.iter().enumerate() {
+        let heard = bench.inbox.alerts().len();
+        bench.table.delete(SCHEDULER);
+        proxy.trouble(index, Fate::Refused);
+        let report = function.invoke(&wake_up());
+        assert!(proxy.had_trouble(), "{call} was not made again");
+        for _ in 0..3 {
+            if bench.table.item(SCHEDULER).is_some() {
+                bench.table.pass_a_minute(SCHEDULER);
+            }
+            function.invoke(&wake_up());
+        }
+        let alerts = bench.inbox.alerts();
+        let mut opened: Vec<String> = (alerts[heard..].iter())
+            .map(|alert| format!("{} {}", alert.gist(), alert.machine()["id"]))
+            .collect();
+        opened.dedup();
+        let failed = format!("call {index}, {call}, failed: {report}");
+        assert_eq!(opened.len(), 1, "{failed}: {opened:?}");
+        assert!(
+            opened[0].starts_with("opened scheduler-silent "),
+            "{failed}: {opened:?}"
+        );
+    }
+    function.stop();
+}
+
+/// Wherever the function dies while it tells and restarts, the next one finishes the work: one
+/// message, one restart. Before the first write nothing has happened that a death could harm.
+#[test]
+fn a_death_costs_no_message_and_no_second_restart() {
+    let Some(tools) = Tools::find("a_death_costs_no_message_and_no_second_restart") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    let proxy = Proxy::start(bench.aws);
+    // Each death has an application of its own, because a restart changes it.
+    let start = |site: &Site<'_>, name: &str| {
+        let changes = [
+            ("WATCHDOG_SCHEDULER", name),
+            ("WATCHDOG_LOG_GROUPS", site.group.as_str()),
+            ("WATCHDOG_ECS_CLUSTER", &site.cluster),
+            ("WATCHDOG_ECS_SERVICE", &site.service),
+            ("WATCHDOG_ACTION", "force-new-deployment"),
+            ("WATCHDOG_REMEDIATE_AFTER", "0s"),
+        ];
+        bench.function_with(&proxy.endpoint, &changes)
+    };
+    let silent = |name: &str| {
+        let site = Site::create(bench.aws, name);
+        let task = site.task();
+        site.schedule_runs(&task, 40, 8);
+        site.web_requests(&task);
+        site
+    };
+    let site = silent("undisturbed");
+    start(&site, "undisturbed").invoke(&wake_up());
+    let calls = proxy.calls();
+    let first = calls.iter().position(|call| call == "PutItem").unwrap();
+    assert_eq!(
+        calls[first..],
+        ["PutItem", "UpdateService", "Publish", "PutItem"]
+    );
+
+    for index in first..calls.len() {
+        for fate in [Fate::Lost, Fate::AnswerLost] {
+            let what = format!("{} {fate:?} {index}", calls[index]);
+            let name = format!("dies-{index}-{fate:?}");
+            let site = silent(&name);
+            let heard = bench.inbox.alerts().len();
+            proxy.forget();
+            proxy.trouble(index, fate);
+            let dying = start(&site, &name);
+            thread::scope(|scope| {
+                let call = scope.spawn(|| dying.try_invoke(&wake_up()));
+                wait_for(&what, Duration::from_secs(30), || {
+                    proxy.had_trouble().then_some(())
+                });
+                dying.kill();
+                let _ = call.join();
+            });
+            drop(dying);
+            let next = start(&site, &name);
+            for _ in 0..3 {
+                if bench.table.item(&name).is_some() {
+                    bench.table.pass_minutes(&name, 3);
+                }
+                next.invoke(&wake_up());
+            }
+            let alerts = bench.inbox.alerts();
+            let mut told: Vec<String> = (alerts[heard..].iter())
+                .map(|alert| format!("{} {}", alert.gist(), alert.machine()["id"]))
+                .collect();
+            told.dedup();
+            assert_eq!(told.len(), 1, "{what}: {told:?}");
+            assert!(
+                told[0].starts_with("opened scheduler-silent "),
+                "{what}: {told:?}"
+            );
+            let restarts = (proxy.calls().iter())
+                .filter(|call| *call == "UpdateService")
+                .count();
+            assert_eq!(restarts, 1, "{what}: {:?}", proxy.calls());
+        }
+    }
+}
