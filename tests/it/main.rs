@@ -18,3 +18,4 @@ mod line;
 mod message;
 mod replay;
 mod stage;
+mod tidy;
