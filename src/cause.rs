@@ -141,7 +141,7 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
     match clues.condition {
         Condition::ErrorSpike => the_many(errors.collect()),
         // What a heartbeat came after did not end the loop.
-        Condition::SchedulerSilent | Condition::ReplicaSilent => {
+        Condition::SchedulerSilent => {
             let since = clues
                 .last_heartbeat
                 .map(|at| at - AROUND_THE_LAST_HEARTBEAT);
@@ -153,7 +153,11 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
         | Condition::NeverSeen
         | Condition::ServiceDown
         | Condition::DeploymentStuck => errors.filter(|error| error.aborts).collect(),
-        Condition::LogsSilent | Condition::WatchdogBlind | Condition::Misconfigured => Vec::new(),
+        // Errors do not say which replica printed them.
+        Condition::ReplicaSilent
+        | Condition::LogsSilent
+        | Condition::WatchdogBlind
+        | Condition::Misconfigured => Vec::new(),
     }
 }
 

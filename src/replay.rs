@@ -191,6 +191,11 @@ pub async fn run(
             &mut summary,
             &mut output,
         )?;
+        for problem in &report.problems {
+            if problems.insert(problem.clone()) {
+                watcher.note(format!("{at} {problem}"));
+            }
+        }
         for scheduler in &report.schedulers {
             for problem in &scheduler.problems {
                 let problem = format!("{}: {problem}", scheduler.name);

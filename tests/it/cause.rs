@@ -6,6 +6,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::cause::{Cause, Clues, ErrorNote, find};
 use scheduler_watchdog::condition::Condition;
+use scheduler_watchdog::line::{Kind, LogEvent, Preset, read};
 use scheduler_watchdog::snapshot::{Container, ServiceFacts, Task};
 
 fn at(text: &str) -> Timestamp {
@@ -18,48 +19,34 @@ fn note(text: &str, context: Option<&str>) -> ErrorNote {
     ErrorNote::new(at(NOW), text, context, &[], true)
 }
 
-/// The errors in a sample: the first console error box with the file above it, and lines of
-/// the shell, of su and of PHP.
+/// The errors in a sample, as the line reader finds them.
 fn errors(sample: &str) -> Vec<ErrorNote> {
-    let mut notes = Vec::new();
-    let mut lines = sample.lines().peekable();
-    while let Some(line) = lines.next() {
-        let file = (line.strip_prefix("In ")).and_then(|line| line.split(" line ").next());
-        if let Some(file) = file {
-            let mut text = String::new();
-            while let Some(row) =
-                lines.next_if(|row| row.starts_with("  ") || row.trim().is_empty())
-            {
-                // Rows are chunks of 75 columns, split within words, behind two blanks.
-                text.extend(row.chars().skip(2).take(75));
-                if row.trim_end().chars().count() < 65 {
-                    text.truncate(text.trim_end().len());
-                    text.push('\n');
-                }
-            }
-            let text = text.trim();
-            if notes.is_empty() || !text.is_empty() && !sample.contains("(Connection:") {
-                notes.push(note(text, Some(file)));
-            }
-        } else if [
-            "sh: ",
-            "su: ",
-            "Password: su",
-            "This account",
-            "PHP ",
-            "Fatal error",
-            "Could not open",
-            "/opt/app/loop.sh",
-        ]
-        .iter()
-        .any(|start| line.starts_with(start))
-        {
-            notes.push(note(line, None));
-        } else if let Some(text) = line.trim_start().strip_prefix("ERROR  ") {
-            notes.push(note(text.trim(), None));
-        }
-    }
-    notes
+    let events: Vec<LogEvent> = (sample.lines())
+        .map(|line| LogEvent {
+            at: at(NOW),
+            ingested: None,
+            stream: "app/app/1".into(),
+            id: None,
+            message: line.to_owned(),
+        })
+        .collect();
+    let preset = Preset::named("laravel").unwrap();
+    (read(&preset, &events).iter())
+        .filter_map(|line| match &line.kind {
+            Kind::Error {
+                aborts,
+                context,
+                trace,
+            } => Some(ErrorNote::new(
+                line.at,
+                &line.text,
+                context.as_deref(),
+                trace,
+                *aborts,
+            )),
+            _ => None,
+        })
+        .collect()
 }
 
 fn clues(errors: &[ErrorNote], condition: Condition) -> Clues<'_> {
@@ -250,6 +237,18 @@ fn every_error_sample_has_its_cause_or_none() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     insta::assert_snapshot!("evidence-of-samples", evidence);
+}
+
+#[test]
+fn records_of_the_applications_log_explain_a_spike() {
+    let path = "tests/samples/laravel-12.67.0/12_child_command_redis_down_LOG_single.laravel.log";
+    let sample = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let causes = find(&clues(&errors(&sample), Condition::ErrorSpike));
+    assert_eq!(ids(&causes), ["redis-unreachable"]);
+    assert_eq!(
+        causes[0].evidence,
+        ["PhpRedisConnector.php: Connection refused"]
+    );
 }
 
 #[test]

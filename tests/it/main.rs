@@ -9,10 +9,12 @@
 
 mod aws;
 mod cause;
+mod cli;
 mod config;
 mod decide;
 mod e2e;
 mod history;
 mod line;
 mod message;
+mod replay;
 mod stage;

@@ -573,6 +573,31 @@ fn tasks_without_a_service_have_their_own_commands() {
     insta::assert_snapshot!("mail-task-definition", message.text);
 }
 
+/// What can be named is named in the schema.
+#[test]
+fn the_schema_knows_every_name() {
+    let schema: Value =
+        serde_json::from_str(include_str!("../../schema/notification.schema.json")).unwrap();
+    let names = |pointer: &str| -> Vec<String> {
+        serde_json::from_value(schema.pointer(pointer).unwrap().clone()).unwrap()
+    };
+    let ids = |ids: &mut dyn Iterator<Item = &'static str>| -> Vec<String> {
+        ids.map(str::to_owned).collect()
+    };
+    assert_eq!(
+        names("/properties/condition/enum"),
+        ids(&mut Condition::ALL.iter().map(|c| c.id()))
+    );
+    assert_eq!(
+        names("/properties/reason/enum"),
+        ids(&mut Occasion::ALL.iter().map(|o| o.id()))
+    );
+    assert_eq!(
+        names("/properties/handling/properties/blocked_by/items/enum"),
+        ids(&mut Gate::ALL.iter().map(|gate| gate.id()))
+    );
+}
+
 fn schema(text: &str) -> jsonschema::Validator {
     jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap()
 }
