@@ -17,6 +17,7 @@ pub struct JsonService(&'static str, &'static str, &'static str);
 pub const LOGS: JsonService = JsonService("logs", "Logs_20140328", "1.1");
 pub const ECS: JsonService = JsonService("ecs", "AmazonEC2ContainerServiceV20141113", "1.1");
 pub const DYNAMODB: JsonService = JsonService("dynamodb", "DynamoDB_20120810", "1.0");
+pub const SSM: JsonService = JsonService("ssm", "AmazonSSM", "1.1");
 pub const SQS: JsonService = JsonService("sqs", "AmazonSQS", "1.0");
 
 /// A service with the query protocol: its name in signatures, and its version.

@@ -1,7 +1,8 @@
 //! The deployed stack: the real template, the real role, the schedule.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::aws::{ACCOUNT, REGION, SNS, SSM};
 use super::emulator::Emulator;
 use super::inbox::Inbox;
 use super::site::Site;
@@ -40,6 +41,10 @@ fn deploys_and_tells() {
     let inbox = Inbox::subscribe(&emulator.aws, stack.output("TopicArn"), "alerts");
     table.delete(NAME);
 
+    let topic = [("TopicArn", stack.output("TopicArn"))];
+    let subscriptions = (emulator.aws).query(&SNS, "ListSubscriptionsByTopic", &topic);
+    assert!(subscriptions.contains("ops@example.com"), "{subscriptions}");
+
     // The scheduler falls silent. Woken by the schedule, the watchdog says so once.
     let task = site.task();
     let deployments = site.deployments();
@@ -63,6 +68,15 @@ fn deploys_and_tells() {
         assert!(subject.contains(NAME), "{subject}");
     }
     assert_eq!(site.deployments(), deployments, "restarted too early");
+
+    // The alarm on passes that do not come looks at this metric of this function.
+    let log = stack.log();
+    let counted = |line: &String| {
+        serde_json::from_str::<Value>(line).is_ok_and(|line| {
+            line["PassCompleted"] == 1 && line["FunctionName"] == stack.output("FunctionName")
+        })
+    };
+    assert!(log.iter().any(counted), "{log:#?}");
 
     // Five minutes later it is deployed afresh, once.
     table.pass_minutes(NAME, 6);
@@ -201,4 +215,67 @@ fn a_denied_restart_is_told_by_name() {
         "{}",
         alerts[1].body
     );
+}
+
+/// One function watches several schedulers by a configuration in the parameter store, with the
+/// permissions that the template's parameters list.
+#[test]
+fn a_configuration_in_the_parameter_store_serves_several_schedulers() {
+    let name = "a_configuration_in_the_parameter_store_serves_several_schedulers";
+    let Some(tools) = Tools::find(name) else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let sites = ["shop", "school"].map(|name| Site::create(&emulator.aws, name));
+    let config: Vec<String> = (sites.iter())
+        .map(|site| {
+            format!(
+                "[[scheduler]]\nname = \"{}\"\nlog_groups = [\"{}\"]\nlog_stream_prefix = \"app/\"\n\
+                 [scheduler.ecs]\ncluster = \"{}\"\nservice = \"{}\"\ncontainer = \"app\"\n",
+                site.name, site.group, site.cluster, site.service
+            )
+        })
+        .collect();
+    let parameter = json!({
+        "Name": "/watchdog/config",
+        "Type": "String",
+        "Value": config.join("\n"),
+    });
+    emulator.aws.json(&SSM, "PutParameter", &parameter);
+    let arn = |service: &str, rest: &str| format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{rest}");
+    let [first, second] = &sites;
+    let group = arn("logs", &format!("log-group:{}", second.group));
+    let service = arn(
+        "ecs",
+        &format!("service/{}/{}", second.cluster, second.service),
+    );
+    let cluster = arn("ecs", &format!("cluster/{}", second.cluster));
+    let more = [
+        "ConfigParameterName=/watchdog/config".to_owned(),
+        format!("MoreLogGroupArns={group},{group}:*"),
+        format!("MoreEcsServiceArns={service}"),
+        format!("MoreEcsClusterArns={cluster}"),
+    ];
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    let stack = Stack::deploy(&tools, &emulator, first, &more);
+    let inbox = Inbox::subscribe(&emulator.aws, stack.output("TopicArn"), "alerts");
+
+    // One lives and the other does not; each is judged by itself, and ECS is asked of both.
+    first.schedule_runs(&first.task(), 28, 0);
+    second.schedule_runs(&second.task(), 40, 8);
+    second.web_requests(&second.task());
+    let report = stack.wake();
+    assert_eq!(report["completed"], true, "{report}");
+    let of = |index: usize| &report["schedulers"][index];
+    assert_eq!(
+        (&of(0)["scheduler"], &of(0)["verdict"]),
+        (&json!("shop"), &json!("healthy"))
+    );
+    assert_eq!(
+        (&of(1)["scheduler"], &of(1)["verdict"]),
+        (&json!("school"), &json!("firing"))
+    );
+    assert_eq!(of(1)["unseen"], json!([]), "{report}");
+    assert_eq!(inbox.gists(), ["opened scheduler-silent"]);
+    assert_eq!(inbox.alerts()[0].attribute("scheduler"), "school");
 }

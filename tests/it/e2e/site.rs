@@ -17,6 +17,7 @@ const WEB: &str = r#"10.0.1.17 - - "GET /up HTTP/1.1" 200 15 "-" "ELB-HealthChec
 
 pub struct Site<'a> {
     aws: &'a Aws,
+    pub name: String,
     pub cluster: String,
     pub service: String,
     pub group: String,
@@ -28,6 +29,7 @@ impl<'a> Site<'a> {
     pub fn create(aws: &'a Aws, name: &str) -> Self {
         let site = Self {
             aws,
+            name: name.to_owned(),
             cluster: format!("{name}-cluster"),
             service: format!("{name}-app-service"),
             group: format!("/ecs/{name}"),
