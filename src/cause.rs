@@ -38,6 +38,9 @@ pub struct Cause {
 pub struct ErrorNote {
     /// When it was written.
     pub at: Timestamp,
+    /// The log stream that it came from.
+    #[serde(default)]
+    pub stream: String,
     /// Its text, cut to length.
     pub text: String,
     /// The source file named with it.
@@ -64,6 +67,7 @@ impl ErrorNote {
         let keep = |text: &str, most: usize| safe::cut(&safe::redact(text), most);
         Self {
             at,
+            stream: String::new(),
             text: keep(text, MOST_TEXT),
             context: context.map(|context| keep(context, 100)),
             trace: trace.iter().take(3).map(|line| keep(line, 200)).collect(),
@@ -85,6 +89,18 @@ pub struct Clues<'a> {
     pub booted_at: Option<Timestamp>,
     /// The newest heartbeat.
     pub last_heartbeat: Option<Timestamp>,
+    /// Tasks that started after this are too young to prove anything by their silence.
+    pub settled_tasks: Timestamp,
+}
+
+impl ErrorNote {
+    /// The error as evidence: its file, where one is named, and its text.
+    pub fn evidence(&self) -> String {
+        match &self.context {
+            Some(file) => safe::evidence(&format!("{file}: {}", self.text)),
+            None => safe::evidence(&self.text),
+        }
+    }
 }
 
 /// The most lines of evidence for one cause.
@@ -151,14 +167,11 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
                 .collect()
         }
         Condition::SchedulerFailing
+        | Condition::ReplicaSilent
         | Condition::NeverSeen
         | Condition::ServiceDown
         | Condition::DeploymentStuck => errors.filter(|error| error.aborts).collect(),
-        // Errors do not say which replica printed them.
-        Condition::ReplicaSilent
-        | Condition::LogsSilent
-        | Condition::WatchdogBlind
-        | Condition::Misconfigured => Vec::new(),
+        Condition::LogsSilent | Condition::WatchdogBlind | Condition::Misconfigured => Vec::new(),
     }
 }
 
@@ -304,6 +317,7 @@ fn absent(clues: &Clues<'_>) -> Option<Cause> {
         })
         .filter(|(started_at, _)| {
             *started_at > booted_at + BOOT_LATENESS
+                && *started_at <= clues.settled_tasks
                 && clues
                     .last_heartbeat
                     .is_none_or(|heartbeat| *started_at > heartbeat)
@@ -356,6 +370,7 @@ mod tests {
             service: Some(&service),
             booted_at: None,
             last_heartbeat: None,
+            settled_tasks: Timestamp::MAX,
         })
         .into_iter()
         .map(|cause| cause.id)

@@ -227,6 +227,11 @@ pub enum Fact {
         /// How many were seen.
         count: u32,
     },
+    /// The newest errors, where none of them proves a cause.
+    LastErrors {
+        /// Their texts, newest first.
+        lines: Vec<String>,
+    },
     /// Errors within the window.
     Errors {
         /// How many; a lower bound if the result was truncated.

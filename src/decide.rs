@@ -236,7 +236,8 @@ fn notification(
         subject: incident.subject.clone(),
         severity: incident.severity,
         since: incident.since,
-        until: (occasion == Occasion::Resolved).then(|| ended(state, incident, news.at)),
+        until: matches!(occasion, Occasion::Resolved | Occasion::Remediated)
+            .then(|| ended(state, incident, news.at)),
         causes: incident.causes.clone(),
         proof: incident.proof.clone(),
         handling: remedy::handling(state, incident, occasion, remediation, scaled_to_zero),

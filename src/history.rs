@@ -18,11 +18,18 @@ const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);
 /// A pause between heartbeats that is worth remembering the end of.
 const PAUSE: SignedDuration = SignedDuration::from_mins(3);
 
-/// A run that aborts says so within this time after its last job's line.
-const ABORT_FOLLOWS: SignedDuration = SignedDuration::from_secs(20);
+/// The same job's lines this far apart are of two runs; closer ones can be of a job that
+/// repeats within a minute.
+const NEXT_RUN: SignedDuration = SignedDuration::from_secs(45);
+
+/// Jobs of a stream that are watched for their next run.
+const MOST_RUNNING: usize = 8;
 
 /// The pause of the usual loop; a line that ends a run is followed by the next run's after it.
 const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
+
+/// Gaps between heartbeats that must be known before they tell what is usual.
+const ENOUGH_GAPS: u64 = 10;
 
 /// Jobs that take longer than this are remembered even when they are not configured.
 const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
@@ -40,6 +47,9 @@ const SLOT_MINUTES: i64 = 5;
 
 /// Streams that are remembered; a service of more tasks than this is judged by the newest.
 const MOST_STREAMS: usize = 64;
+
+/// The longest name of a stream that is remembered with an error, in characters.
+const LONGEST_STREAM: usize = 200;
 
 /// Jobs that are remembered.
 const MOST_JOBS: usize = 150;
@@ -60,9 +70,15 @@ pub struct Heartbeats {
     /// The heartbeat that ended the newest pause of more than three minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
-    /// The newest sign that a whole run came to its end without aborting.
+    /// The newest run that is known to have come to its end without aborting. An idle line says
+    /// so at once; after a job's line the run may still abort, so it is known only once the job
+    /// runs again without an abort in between.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_clean: Option<Timestamp>,
+    /// Up to here lines are complete and in order, because none arrives later than the overlap;
+    /// runs are judged up to here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled_until: Option<Timestamp>,
     /// The newest line that says the scheduler was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub booted_at: Option<Timestamp>,
@@ -84,6 +100,38 @@ pub struct StreamBeats {
     pub last: Timestamp,
     /// The first line of the newest beat; gaps are measured between these.
     pub beat: Timestamp,
+    /// The newest line of each job since the last abort; at most eight.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ran: BTreeMap<String, Timestamp>,
+}
+
+impl StreamBeats {
+    fn begin(at: Timestamp) -> Self {
+        Self {
+            first: at,
+            last: at,
+            beat: at,
+            ran: BTreeMap::new(),
+        }
+    }
+
+    /// A job's line. Returns the run before, if it is known by this to have ended well.
+    fn job_ran(&mut self, job: &str, at: Timestamp) -> Option<Timestamp> {
+        let before = self.ran.get(job).copied();
+        if before.is_some_and(|before| at.duration_since(before) < NEXT_RUN) {
+            return None;
+        }
+        if before.is_none() && self.ran.len() >= MOST_RUNNING {
+            let oldest = self
+                .ran
+                .iter()
+                .min_by_key(|(_, at)| **at)
+                .map(|(job, _)| job.clone());
+            oldest.map(|job| self.ran.remove(&job));
+        }
+        self.ran.insert(job.to_owned(), at);
+        before
+    }
 }
 
 impl Heartbeats {
@@ -95,18 +143,10 @@ impl Heartbeats {
         self.last = self.last.max(Some(at));
     }
 
-    /// Folds in a stream's heartbeats, oldest first. `count_gaps` is off while an incident
-    /// makes the gaps unusual.
-    fn fold(&mut self, stream: &str, at: Timestamp, count_gaps: bool) {
+    /// Folds in a stream's heartbeats, oldest first. Gaps longer than `longest` are not counted.
+    fn fold(&mut self, stream: &str, at: Timestamp, longest: Option<SignedDuration>) {
         let Some(known) = self.streams.get_mut(stream) else {
-            self.streams.insert(
-                stream.to_owned(),
-                StreamBeats {
-                    first: at,
-                    last: at,
-                    beat: at,
-                },
-            );
+            (self.streams).insert(stream.to_owned(), StreamBeats::begin(at));
             return;
         };
         known.first = known.first.min(at);
@@ -119,7 +159,7 @@ impl Heartbeats {
             return;
         }
         known.beat = at;
-        if count_gaps {
+        if longest.is_none_or(|longest| gap <= longest) {
             let hour = at.as_second().div_euclid(HOUR_SECONDS);
             let half_minutes = gap.as_secs().saturating_add(29) / 30;
             let bin = u32::try_from(half_minutes).unwrap_or(u32::MAX);
@@ -162,37 +202,45 @@ impl Heartbeats {
 
     /// The 95th percentile of the gaps of the last day; none until ten are known.
     pub fn usual_gap(&self) -> Option<SignedDuration> {
-        let mut sum: BTreeMap<u32, u64> = BTreeMap::new();
-        for bins in self.gaps.values() {
-            for (bin, count) in bins {
-                *sum.entry(*bin).or_default() += u64::from(*count);
-            }
-        }
-        let total: u64 = sum.values().sum();
-        if total < 10 {
+        let known = self.known_gaps();
+        let total: u64 = known.values().sum();
+        if total < ENOUGH_GAPS {
             return None;
         }
         let rank = (total * 95).div_ceil(100);
         let mut seen = 0;
-        sum.into_iter()
+        (known.into_iter())
             .find(|(_, count)| {
                 seen += count;
                 seen >= rank
             })
-            .map(|(bin, _)| SignedDuration::from_secs(i64::from(bin) * 30))
+            .map(|(half_minutes, _)| SignedDuration::from_secs(i64::from(half_minutes) * 30))
+    }
+
+    /// The gaps of the last day, in half minutes.
+    fn known_gaps(&self) -> BTreeMap<u32, u64> {
+        let mut known: BTreeMap<u32, u64> = BTreeMap::new();
+        for bins in self.gaps.values() {
+            for (bin, count) in bins {
+                *known.entry(*bin).or_default() += u64::from(*count);
+            }
+        }
+        known
     }
 
     /// After how long a silence counts: the configured figure, or twice the usual gap between
-    /// 5 and 60 minutes, or 10 minutes until enough gaps are known.
+    /// 5 and 60 minutes. Until enough gaps are known it is 10 minutes, or twice the shortest
+    /// gap where already that one is long.
     pub fn stale_after(&self, configured: StaleAfter) -> SignedDuration {
-        match configured {
-            StaleAfter::Fixed(fixed) => fixed,
-            StaleAfter::Auto => match self.usual_gap() {
-                None => SignedDuration::from_mins(10),
-                Some(gap) => {
-                    (gap * 2).clamp(SignedDuration::from_mins(5), SignedDuration::from_mins(60))
-                }
-            },
+        let most = SignedDuration::from_mins(60);
+        match (configured, self.usual_gap()) {
+            (StaleAfter::Fixed(fixed), _) => fixed,
+            (StaleAfter::Auto, Some(gap)) => (gap * 2).clamp(SignedDuration::from_mins(5), most),
+            (StaleAfter::Auto, None) => {
+                let shortest = self.known_gaps().into_keys().next().unwrap_or(0);
+                SignedDuration::from_mins(i64::from(shortest))
+                    .clamp(SignedDuration::from_mins(10), most)
+            }
         }
     }
 }
@@ -377,7 +425,10 @@ impl JobHistory {
 
 /// Folds a window of the log into what is known.
 pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: Timestamp) {
-    let incident_open = state.is_down();
+    // The gap that an outage leaves is not usual; while nothing is known to be usual, all count.
+    let usual = state.heartbeats.usual_gap();
+    let longest = usual.filter(|_| state.is_down()).map(|usual| usual * 2);
+    let settled = now - state.overlap();
     let mut streams: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
     for line in &window.lines {
         streams.entry(&line.stream).or_default().push(line);
@@ -387,12 +438,14 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     }
     let mut runs = Vec::new();
     for (stream, lines) in &streams {
-        fold_stream(state, stream, lines, now, !incident_open);
+        fold_stream(state, stream, lines, longest);
+        settle_runs(&mut state.heartbeats, stream, lines, settled);
         runs.extend(
             (lines.iter().enumerate())
                 .filter_map(|(index, line)| Run::of(line, lines.get(index + 1).copied())),
         );
     }
+    state.heartbeats.settled_until = state.heartbeats.settled_until.max(Some(settled));
     fold_jobs(state, scheduler, &runs);
     let clean = state.heartbeats.last_clean;
     let aborts = &mut state.heartbeats.aborts;
@@ -427,28 +480,39 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     }
 }
 
-fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], now: Timestamp, gaps: bool) {
-    let aborts: Vec<Timestamp> = (lines.iter())
-        .filter(|line| matches!(line.kind, Kind::Error { aborts: true, .. }))
-        .map(|line| line.at)
-        .collect();
+fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], longest: Option<SignedDuration>) {
     let beats = &mut state.heartbeats;
-    beats.aborts.extend(&aborts);
     for line in lines {
-        if matches!(line.kind, Kind::Boot) {
-            beats.booted_at = beats.booted_at.max(Some(line.at));
+        match line.kind {
+            Kind::Boot => beats.booted_at = beats.booted_at.max(Some(line.at)),
+            Kind::Error { aborts: true, .. } => beats.aborts.push(line.at),
+            // Nothing being due ends a run.
+            Kind::Heartbeat(Pulse::Idle) => beats.last_clean = beats.last_clean.max(Some(line.at)),
+            _ => {}
         }
-        if !line.is_heartbeat() {
+        if line.is_heartbeat() {
+            beats.fold(stream, line.at, longest);
+        }
+    }
+}
+
+/// Judges the runs of a stream by the lines that have settled since the last time.
+fn settle_runs(beats: &mut Heartbeats, stream: &str, lines: &[&Line], settled: Timestamp) {
+    let before = beats.settled_until;
+    let Some(known) = beats.streams.get_mut(stream) else {
+        return;
+    };
+    for line in lines {
+        if line.at > settled || before.is_some_and(|before| line.at <= before) {
             continue;
         }
-        beats.fold(stream, line.at, gaps);
-        // Nothing being due ends a run; after a job's line the run may still abort.
-        let idle = matches!(line.kind, Kind::Heartbeat(Pulse::Idle));
-        let followed = (aborts.iter())
-            .any(|abort| *abort >= line.at && abort.duration_since(line.at) <= ABORT_FOLLOWS);
-        let settled = now.duration_since(line.at) > ABORT_FOLLOWS;
-        if idle || (settled && !followed) {
-            beats.last_clean = beats.last_clean.max(Some(line.at));
+        match &line.kind {
+            Kind::Error { aborts: true, .. } => known.ran.clear(),
+            Kind::Job { name, .. } if line.is_heartbeat() => {
+                let clean = known.job_ran(name, line.at);
+                beats.last_clean = beats.last_clean.max(clean);
+            }
+            _ => {}
         }
     }
 }
@@ -528,14 +592,14 @@ fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
     let ignore = &scheduler.errors.ignore;
     let mut counts: BTreeMap<i64, u32> = BTreeMap::new();
     // The same words again are one note, with the newest time.
-    let mut newest: BTreeMap<&str, &Line> = BTreeMap::new();
+    let mut newest: BTreeMap<(&str, &str), &Line> = BTreeMap::new();
     for line in &window.lines {
         let ignored = || ignore.iter().any(|text| line.text.contains(text.as_str()));
         if !matches!(line.kind, Kind::Error { .. }) || ignored() {
             continue;
         }
         *counts.entry(minute_of(line.at)).or_default() += 1;
-        let known = newest.entry(&line.text).or_insert(line);
+        let known = newest.entry((&line.stream, &line.text)).or_insert(line);
         if known.at < line.at {
             *known = line;
         }
@@ -552,9 +616,13 @@ fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
         else {
             continue;
         };
-        let note = ErrorNote::new(line.at, &line.text, context.as_deref(), trace, *aborts);
+        let note = ErrorNote {
+            stream: line.stream.chars().take(LONGEST_STREAM).collect(),
+            ..ErrorNote::new(line.at, &line.text, context.as_deref(), trace, *aborts)
+        };
+        let same = |known: &&mut ErrorNote| known.text == note.text && known.stream == note.stream;
         let notes = &mut state.errors.notes;
-        match notes.iter_mut().find(|known| known.text == note.text) {
+        match notes.iter_mut().find(same) {
             Some(known) if known.at < note.at => *known = note,
             Some(_) => {}
             None => notes.push(note),

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::condition::{Condition, Finding, Slot};
+use crate::condition::{Finding, Slot};
 use crate::judge::Look;
 use crate::plan::{Occasion, Reason};
 use crate::snapshot::ServiceFacts;
@@ -60,7 +60,8 @@ pub struct Moment<'a> {
 /// Carries all incidents over one look, and says what is new.
 pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Vec<News> {
     let mut news = Vec::new();
-    let down = look.has(Slot::Loop);
+    let open = (state.incidents.iter()).any(|i| i.slot == Slot::Loop && i.is_open());
+    let down = open || look.has(Slot::Loop);
     for finding in &look.findings {
         // A loop that is down explains the rest; what was told already goes on untold.
         let explained = down
@@ -229,13 +230,18 @@ fn not_found(
     }
     let about_loop = matches!(incident.slot, Slot::Loop | Slot::Replica);
     if about_loop && look.excuse == Some(Reason::DesiredCountZero) {
+        incident.steady_since = Some(moment.now);
         return Some(resolve(incident, moment.now));
     }
+    let deploying = moment
+        .service
+        .is_some_and(|facts| facts.deploying().is_some());
     // What cannot be judged in this look stays as it is.
     let judged = match incident.slot {
         Slot::Loop => moment.seeing && look.excuse.is_none(),
         Slot::Replica => {
             moment.seeing
+                && !deploying
                 && look.excuse.is_none()
                 && !look.has(Slot::Loop)
                 && moment.service.is_some()
@@ -283,7 +289,6 @@ enum Beat {
 fn newest_beat(state: &State, incident: &Incident, service: Option<&ServiceFacts>) -> Beat {
     let beats = &state.heartbeats;
     let at = match (incident.slot, &incident.subject) {
-        (Slot::Loop, _) if incident.condition == Condition::SchedulerFailing => beats.last_clean,
         (Slot::Loop, _) => beats.last,
         // A task that is gone never beats again: its incident ends with it.
         (Slot::Replica, Some(task)) => {

@@ -2,11 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cause::{self, Cause, Clues};
+use crate::cause::{self, Clues, ErrorNote};
 use crate::condition::{Condition, Fact, Finding, Slot};
 use crate::config::{EcsTarget, Scheduler};
+use crate::history::task_of;
 use crate::plan::Reason;
-use crate::snapshot::{CallError, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
+use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
 use crate::state::{Attempt, State};
 
 /// A scheduler that gave no heartbeat for this long after the watchdog's first look has never
@@ -31,6 +32,9 @@ const DUE_SLACK: SignedDuration = SignedDuration::from_mins(1);
 
 /// Replicas that are reported one by one; more than this many at once is the scheduler's trouble.
 const MOST_REPLICAS: usize = 5;
+
+/// Errors that a message shows when none of them proves a cause.
+const MOST_ERRORS: usize = 2;
 
 /// Sentences about stopped tasks that a message shows.
 const MOST_STOPPED: usize = 5;
@@ -253,19 +257,27 @@ pub fn look(
     };
     look.logs_alive = logs_alive(snapshot, &look.silence, now);
     let facts = snapshot.service.as_ref().and_then(Observed::known);
-    match loop_trouble(scheduler, snapshot, state, &look, now) {
+    let scene = Scene {
+        scheduler,
+        state,
+        service: facts,
+        now,
+    };
+    match loop_trouble(&scene, snapshot, &look) {
         Standing::Calm(reason) => look.calm = reason,
         Standing::Excused(reason) => look.excuse = Some(reason),
         Standing::Bad(finding) => look.findings.insert(0, finding),
     }
     if let Some(facts) = facts {
         look.findings.extend(stuck_deployment(facts, now));
-        if !look.has(Slot::Loop) && look.excuse.is_none() {
-            look.findings
-                .extend(silent_replicas(scheduler, state, facts, &look.silence, now));
+        // A deployment replaces tasks, and excuses those that do not speak yet.
+        let deploying = facts.deploying().is_some_and(|d| is_young(d, now));
+        if !look.has(Slot::Loop) && look.excuse.is_none() && !deploying {
+            let replicas = silent_replicas(&scene, facts, &look.silence);
+            look.findings.extend(replicas);
         }
     }
-    let (errors, spike) = error_spike(scheduler, state, window, checked_until, now);
+    let (errors, spike) = error_spike(&scene, window, checked_until);
     look.errors = errors;
     look.findings.extend(spike);
     look
@@ -297,27 +309,20 @@ enum Standing {
     Bad(Finding),
 }
 
-fn loop_trouble(
-    scheduler: &Scheduler,
-    snapshot: &Snapshot,
-    state: &State,
-    look: &Look,
-    now: Timestamp,
-) -> Standing {
+fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing {
     let silence = &look.silence;
-    let facts = snapshot.service.as_ref().and_then(Observed::known);
+    let facts = scene.service;
+    let Scene {
+        scheduler,
+        state,
+        now,
+        ..
+    } = *scene;
     if let Some(since) = failing_since(state, silence.stale_after, now) {
         let aborts = u32::try_from(state.heartbeats.aborts.len()).unwrap_or(u32::MAX);
         let mut proof = vec![Fact::Aborts { count: aborts }];
         proof.extend(ecs_fact(scheduler, snapshot));
-        return Standing::Bad(finding(
-            Condition::SchedulerFailing,
-            since,
-            true,
-            proof,
-            state,
-            facts,
-        ));
+        return Standing::Bad(scene.finding(Condition::SchedulerFailing, None, since, proof));
     }
     let since = match silence.last {
         Some(last) if silence.is_over(now) => last,
@@ -352,8 +357,7 @@ fn loop_trouble(
         }
         if is_down(scheduler, facts, silence, now) {
             proof.extend(stopped(facts));
-            let condition = Condition::ServiceDown;
-            return Standing::Bad(finding(condition, since, true, proof, state, Some(facts)));
+            return Standing::Bad(scene.finding(Condition::ServiceDown, None, since, proof));
         }
         // Crash loops and stuck deployments would excuse a silence for ever.
         let patient =
@@ -380,9 +384,12 @@ fn loop_trouble(
     // one that is longer than a late heartbeat could explain.
     let late = silence.allowed + state.overlap();
     let corroborated = condition == Condition::NeverSeen
-        || (facts.is_some() && probe(snapshot).is_some())
+        || (condition == Condition::SchedulerSilent && facts.is_some() && look.logs_alive)
         || silence.lasts(now).is_some_and(|lasts| lasts >= late);
-    Standing::Bad(finding(condition, since, corroborated, proof, state, facts))
+    Standing::Bad(Finding {
+        corroborated,
+        ..scene.finding(condition, None, since, proof)
+    })
 }
 
 fn probe(snapshot: &Snapshot) -> Option<&Probe> {
@@ -400,15 +407,20 @@ fn never_seen(state: &State, now: Timestamp) -> bool {
         && (state.installed_at).is_some_and(|at| now.duration_since(at) >= NEVER_SEEN_AFTER)
 }
 
-/// Since when every run aborts, if so: no run came to its end for `stale_after`, and aborts
-/// show that the loop lives.
+/// Since when every run aborts, if so: no run is known to have ended well for `stale_after`, and
+/// aborts keep pace with the heartbeats, which shows that the loop lives.
 fn failing_since(state: &State, stale_after: SignedDuration, now: Timestamp) -> Option<Timestamp> {
     let beats = &state.heartbeats;
     let (first, newest) = (*beats.aborts.first()?, *beats.aborts.last()?);
-    let clean = beats.last_clean.unwrap_or(first);
+    let long = now.duration_since(first) >= stale_after;
     let lives = now.duration_since(newest) <= stale_after;
-    let long = now.duration_since(clean) > stale_after;
-    (beats.aborts.len() >= FAILING_RUNS && lives && long).then_some(first)
+    // A run's last words may come a minute after its last job's, and late on top of that.
+    let rhythm = beats.usual_gap().unwrap_or(DUE_SLACK).max(DUE_SLACK);
+    let pace = rhythm + DUE_SLACK + state.overlap();
+    let keeps_pace = beats
+        .last
+        .is_none_or(|last| last.duration_since(newest) <= pace);
+    (beats.aborts.len() >= FAILING_RUNS && long && lives && keeps_pace).then_some(first)
 }
 
 /// Whether ECS runs nothing although it should. Tasks without a service come and go: there
@@ -428,7 +440,7 @@ fn is_down(scheduler: &Scheduler, facts: &ServiceFacts, silence: &Silence, now: 
 
 fn excuse(scheduler: &Scheduler, facts: &ServiceFacts, now: Timestamp) -> Option<Reason> {
     if let Some(deployment) = facts.deploying()
-        && now.duration_since(deployment.created_at) < STUCK_AFTER
+        && is_young(deployment, now)
     {
         return Some(Reason::DeploymentInProgress {
             deployment: deployment.id.clone(),
@@ -443,9 +455,14 @@ fn excuse(scheduler: &Scheduler, facts: &ServiceFacts, now: Timestamp) -> Option
         })
 }
 
+/// Whether a deployment in progress may still come to its end.
+fn is_young(deployment: &Deployment, now: Timestamp) -> bool {
+    now.duration_since(deployment.created_at) < STUCK_AFTER
+}
+
 fn stuck_deployment(facts: &ServiceFacts, now: Timestamp) -> Option<Finding> {
     let deployment = facts.deploying()?;
-    let stuck = now.duration_since(deployment.created_at) >= STUCK_AFTER;
+    let stuck = !is_young(deployment, now);
     let proof = vec![Fact::Deployment {
         id: deployment.id.clone(),
         since: deployment.created_at,
@@ -462,13 +479,13 @@ fn stuck_deployment(facts: &ServiceFacts, now: Timestamp) -> Option<Finding> {
 }
 
 /// Running tasks that give no heartbeat while others do.
-fn silent_replicas(
-    scheduler: &Scheduler,
-    state: &State,
-    facts: &ServiceFacts,
-    silence: &Silence,
-    now: Timestamp,
-) -> Vec<Finding> {
+fn silent_replicas(scene: &Scene<'_>, facts: &ServiceFacts, silence: &Silence) -> Vec<Finding> {
+    let Scene {
+        scheduler,
+        state,
+        now,
+        ..
+    } = *scene;
     let running = facts.running().count();
     if running < 2 {
         return Vec::new();
@@ -479,32 +496,27 @@ fn silent_replicas(
             // A task that never spoke has had its time from its start on.
             let since = last.or(task.started_at.map(|at| at + scheduler.startup_grace))?;
             let silent = now.duration_since(since) > silence.allowed;
-            silent.then(|| Finding {
-                condition: Condition::ReplicaSilent,
-                subject: Some(task.id.clone()),
-                since,
-                corroborated: true,
-                causes: Vec::new(),
-                proof: vec![
-                    Fact::LastHeartbeat { at: last },
-                    Fact::Allowed {
-                        seconds: silence.allowed.as_secs(),
-                    },
-                    tasks_fact(facts),
-                ],
-            })
+            let allowed = Fact::Allowed {
+                seconds: silence.allowed.as_secs(),
+            };
+            let proof = vec![Fact::LastHeartbeat { at: last }, allowed, tasks_fact(facts)];
+            silent.then(|| scene.finding(Condition::ReplicaSilent, Some(&task.id), since, proof))
         })
         .take(MOST_REPLICAS)
         .collect()
 }
 
 fn error_spike(
-    scheduler: &Scheduler,
-    state: &State,
+    scene: &Scene<'_>,
     window: &LogWindow,
     checked_until: Option<Timestamp>,
-    now: Timestamp,
 ) -> (u32, Option<Finding>) {
+    let Scene {
+        scheduler,
+        state,
+        now,
+        ..
+    } = *scene;
     let rules = &scheduler.errors;
     // What is older than one window before the last look is old news.
     let after = checked_until.unwrap_or(now).min(now);
@@ -521,10 +533,9 @@ fn error_spike(
         usual: usual.map(|usual| usual.round() as u32),
         at_least: window.truncated,
     }];
-    let condition = Condition::ErrorSpike;
     (
         count,
-        Some(finding(condition, since, true, proof, state, None)),
+        Some(scene.finding(Condition::ErrorSpike, None, since, proof)),
     )
 }
 
@@ -554,34 +565,56 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
         .collect()
 }
 
-fn finding(
-    condition: Condition,
-    since: Timestamp,
-    corroborated: bool,
-    proof: Vec<Fact>,
-    state: &State,
-    service: Option<&ServiceFacts>,
-) -> Finding {
-    // What led to the trouble may have been printed just before it began.
-    let from = since - SignedDuration::from_mins(2);
-    let errors: Vec<_> = (state.errors.notes.iter())
-        .filter(|note| note.at >= from)
-        .cloned()
-        .collect();
-    let causes: Vec<Cause> = cause::find(&Clues {
-        condition,
-        errors: &errors,
-        service,
-        booted_at: state.heartbeats.booted_at,
-        last_heartbeat: state.heartbeats.last,
-    });
-    Finding {
-        condition,
-        subject: None,
-        since,
-        corroborated,
-        causes,
-        proof,
+/// What findings are made from.
+struct Scene<'a> {
+    scheduler: &'a Scheduler,
+    state: &'a State,
+    service: Option<&'a ServiceFacts>,
+    now: Timestamp,
+}
+
+impl Scene<'_> {
+    /// A finding with the causes that can be proven; without any, it shows the newest errors.
+    /// `task` is the replica that it is about.
+    fn finding(
+        &self,
+        condition: Condition,
+        task: Option<&str>,
+        since: Timestamp,
+        mut proof: Vec<Fact>,
+    ) -> Finding {
+        let beats = &self.state.heartbeats;
+        // What led to the trouble may have been printed just before it began.
+        let from = since - SignedDuration::from_mins(2);
+        let errors: Vec<ErrorNote> = (self.state.errors.notes.iter())
+            .filter(|note| note.at >= from)
+            .filter(|note| task.is_none_or(|task| task_of(&note.stream) == task))
+            .cloned()
+            .collect();
+        let causes = cause::find(&Clues {
+            condition,
+            errors: &errors,
+            service: self.service,
+            booted_at: beats.booted_at,
+            last_heartbeat: task.map_or(beats.last, |task| beats.of_task(task)),
+            settled_tasks: self.now - self.scheduler.startup_grace,
+        });
+        if causes.is_empty() {
+            let lines: Vec<String> = (errors.iter().rev())
+                .filter(|note| note.aborts || condition == Condition::ErrorSpike)
+                .take(MOST_ERRORS)
+                .map(ErrorNote::evidence)
+                .collect();
+            proof.extend((!lines.is_empty()).then_some(Fact::LastErrors { lines }));
+        }
+        Finding {
+            condition,
+            subject: task.map(str::to_owned),
+            since,
+            corroborated: true,
+            causes,
+            proof,
+        }
     }
 }
 

@@ -208,7 +208,7 @@ pub struct Notification {
     pub severity: Severity,
     /// When the trouble began.
     pub since: Timestamp,
-    /// When it ended, once it did.
+    /// When it ended, once it did: with the heartbeat that broke a silence.
     pub until: Option<Timestamp>,
     /// Why, root cause first; empty where no cause is proven.
     pub causes: Vec<Cause>,

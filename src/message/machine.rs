@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Context, safe};
+use crate::condition::Fact;
 use crate::config::EcsTarget;
 use crate::plan::Notification;
 
@@ -14,8 +15,15 @@ pub(super) fn render(notification: &Notification, context: &Context<'_>, title: 
     let causes: Vec<Value> = (notification.causes.iter().take(safe::MAX_LIST))
         .map(|cause| json!({ "id": cause.id, "evidence": cause.evidence }))
         .collect();
+    // Where no cause is proven, the newest errors are all the evidence there is.
+    let errors = (notification.proof.iter()).filter_map(|fact| match fact {
+        Fact::LastErrors { lines } => Some(lines),
+        _ => None,
+    });
     let evidence: Vec<&String> = (notification.causes.iter())
-        .flat_map(|cause| &cause.evidence)
+        .map(|cause| &cause.evidence)
+        .chain(errors)
+        .flatten()
         .collect();
     json!({
         "version": VERSION,

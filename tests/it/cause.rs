@@ -56,6 +56,7 @@ fn clues(errors: &[ErrorNote], condition: Condition) -> Clues<'_> {
         service: None,
         booted_at: None,
         last_heartbeat: None,
+        settled_tasks: Timestamp::MAX,
     }
 }
 

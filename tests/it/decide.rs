@@ -1,7 +1,7 @@
 //! The decision: every condition, every gate, the life of incidents.
 
 use jiff::SignedDuration;
-use scheduler_watchdog::condition::Condition;
+use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::line::{Kind, Pulse};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Reason, Verdict};
 use scheduler_watchdog::remedy;
@@ -126,9 +126,14 @@ fn scaling_to_zero_ends_an_incident() {
     let mut stage = falls_silent("");
     stage.wait(5).look();
     stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
-    let plan = stage.wait(5).pass();
+    let plan = stage.wait(55).pass();
     assert_eq!(plan.notifications[0].occasion, Occasion::Resolved);
     assert_eq!(plan.notifications[0].handling, Handling::ScaledToZero);
+    assert_eq!(
+        plan.notifications[0].until,
+        Some(stage.now),
+        "not when it was found"
+    );
 }
 
 #[test]
@@ -241,6 +246,186 @@ fn jobs_that_end_before_the_abort_do_not_hide_it() {
     assert_eq!(
         occasions(&plans),
         [(Condition::SchedulerFailing, Occasion::Opened)]
+    );
+}
+
+#[test]
+fn an_abort_long_after_the_last_job_is_still_the_end_of_its_run() {
+    // A connection that is dropped by a firewall times out after a minute.
+    for seconds in [1, 25, 60] {
+        let mut stage = falls_silent("");
+        for run in 0..30 {
+            let start = minutes(run * 2);
+            stage.job_ended("purge", start, SignedDuration::from_millis(3));
+            stage.abort(
+                start + SignedDuration::from_secs(seconds),
+                "Connection timed out",
+            );
+        }
+        let plans = stage.passes(11);
+        let told = occasions(&plans);
+        assert_eq!(
+            told,
+            [(Condition::SchedulerFailing, Occasion::Opened)],
+            "{seconds} s"
+        );
+    }
+}
+
+#[test]
+fn an_abort_that_is_read_before_its_runs_jobs_is_one_all_the_same() {
+    let mut stage = falls_silent("");
+    for run in 0..30 {
+        stage.abort(minutes(run), "Connection refused");
+        let after = minutes(run) + SignedDuration::from_millis(2);
+        stage.job_ended("purge", after, SignedDuration::from_millis(3));
+    }
+    let told = occasions(&stage.passes(5));
+    assert_eq!(told, [(Condition::SchedulerFailing, Occasion::Opened)]);
+}
+
+#[test]
+fn jobs_that_run_again_without_an_abort_end_the_failing() {
+    let mut stage = falls_silent("");
+    for run in 0..10 {
+        stage.abort(minutes(run), "Connection refused");
+    }
+    for run in 10..60 {
+        stage.job_ended("purge", minutes(run), SignedDuration::from_millis(3));
+    }
+    let told: Vec<_> = occasions(&stage.passes(8))
+        .into_iter()
+        .map(|(_, told)| told)
+        .collect();
+    assert_eq!(told, [Occasion::Opened, Occasion::Resolved]);
+}
+
+#[test]
+fn two_aborts_and_then_a_living_scheduler_are_no_incident() {
+    let mut stage = falls_silent("");
+    stage.abort(minutes(0), "Connection refused");
+    stage.abort(minutes(1), "Connection refused");
+    for run in 2..60 {
+        stage.job_ended("purge", minutes(run), SignedDuration::from_millis(3));
+    }
+    assert_eq!(occasions(&stage.passes(8)), []);
+}
+
+#[test]
+fn a_slow_rhythm_is_learned_although_it_began_as_a_false_alarm() {
+    let mut stage = Stage::new("");
+    stage.scheduler.stale_after = scheduler_watchdog::config::StaleAfter::Auto;
+    stage.other_lines();
+    for beat in 0..200 {
+        stage.push(
+            TASK,
+            minutes(20 * beat),
+            Kind::Heartbeat(Pulse::Banner),
+            "beat",
+        );
+    }
+    let plans = stage.passes(12 * 24);
+    let told: Vec<_> = occasions(&plans)
+        .into_iter()
+        .map(|(_, told)| told)
+        .collect();
+    assert_eq!(told, [Occasion::Opened, Occasion::Resolved]);
+    assert_eq!(plans.last().unwrap().allowed_silence, minutes(40));
+}
+
+#[test]
+fn a_replica_that_fails_for_a_proven_cause_is_not_stopped() {
+    let mut stage = Stage::new("");
+    stage.other_lines();
+    let since = stage.now - SignedDuration::from_hours(48);
+    stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
+    stage.beats(TASK, 120);
+    stage.beats(SECOND_TASK, 20);
+    for minute in 20..120 {
+        let text = "sh: 1: cannot create /var/log/scheduler.log: Permission denied";
+        let kind = Kind::Error {
+            aborts: true,
+            context: None,
+            trace: Vec::new(),
+        };
+        stage.push(SECOND_TASK, minutes(minute), kind, text);
+    }
+    let plans = stage.passes(12);
+    let told = plans
+        .iter()
+        .flat_map(|plan| &plan.notifications)
+        .next()
+        .unwrap();
+    assert_eq!(
+        (told.condition, told.cause_id()),
+        (Condition::ReplicaSilent, "permission-denied")
+    );
+    let remediation = plans[11].remediation.as_ref().unwrap();
+    assert_eq!(remediation.blocked_by, [Gate::CauseNotRestartable]);
+}
+
+#[test]
+fn the_errors_of_an_outage_are_no_news_after_it() {
+    let mut stage = falls_silent("after = \"24h\"");
+    for n in 0..120 {
+        stage.error(SignedDuration::from_secs(n * 30), "boom");
+    }
+    let mut plans = stage.passes(12);
+    stage.beats(TASK, 60);
+    plans.extend(stage.passes(8));
+    let told: Vec<_> = occasions(&plans)
+        .into_iter()
+        .map(|(condition, _)| condition)
+        .collect();
+    assert!(
+        told.iter()
+            .all(|condition| *condition == Condition::SchedulerSilent),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn an_unknown_cause_shows_the_newest_error() {
+    let mut stage = falls_silent("");
+    for minute in 0..20 {
+        stage.abort(minutes(minute), "something nobody knows");
+    }
+    let plans = stage.passes(2);
+    let told = plans
+        .iter()
+        .flat_map(|plan| &plan.notifications)
+        .next()
+        .unwrap();
+    let shown = Fact::LastErrors {
+        lines: vec!["something nobody knows".to_owned()],
+    };
+    assert!(told.proof.contains(&shown), "{:?}", told.proof);
+}
+
+#[test]
+fn a_replica_is_not_judged_while_a_deployment_replaces_it() {
+    let mut stage = Stage::new("");
+    let since = stage.now - SignedDuration::from_hours(48);
+    stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
+    stage.beats(TASK, 120);
+    stage.beats(SECOND_TASK, 30);
+    let now = stage.now + minutes(30);
+    stage.ecs(|facts| {
+        facts
+            .deployments
+            .insert(0, deployment("ecs-svc/2", "IN_PROGRESS", now))
+    });
+    assert_eq!(occasions(&stage.passes(11)), []);
+}
+
+#[test]
+fn silent_logs_wait_for_a_second_look() {
+    let mut stage = falls_silent("");
+    stage.probe = None;
+    assert_eq!(stage.wait(5).pass().verdict, Verdict::Pending);
+    assert_eq!(
+        occasions(&stage.passes(1)),
+        [(Condition::LogsSilent, Occasion::Opened)]
     );
 }
 

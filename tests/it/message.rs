@@ -351,6 +351,9 @@ fn facts() -> Vec<Fact> {
             jobs: vec!["a".to_owned(), "b".to_owned()],
         },
         Fact::Aborts { count: 1 },
+        Fact::LastErrors {
+            lines: vec!["x".to_owned()],
+        },
         Fact::Errors {
             count: 1,
             seconds: 60,
@@ -384,6 +387,7 @@ fn facts() -> Vec<Fact> {
             | Fact::EcsUnknown { .. }
             | Fact::MayBeRunning { .. }
             | Fact::Aborts { .. }
+            | Fact::LastErrors { .. }
             | Fact::Errors { .. }
             | Fact::Stopped { .. }
             | Fact::Deployment { .. }
