@@ -60,12 +60,13 @@ impl ErrorNote {
         trace: &[String],
         aborts: bool,
     ) -> Self {
-        let cut = |text: &str, most: usize| text[..text.floor_char_boundary(most)].to_owned();
+        // The state is no place for secrets either.
+        let keep = |text: &str, most: usize| safe::cut(&safe::redact(text), most);
         Self {
             at,
-            text: cut(text, MOST_TEXT),
-            context: context.map(|context| cut(context, 100)),
-            trace: trace.iter().take(3).map(|line| cut(line, 200)).collect(),
+            text: keep(text, MOST_TEXT),
+            context: context.map(|context| keep(context, 100)),
+            trace: trace.iter().take(3).map(|line| keep(line, 200)).collect(),
             aborts,
         }
     }

@@ -525,8 +525,25 @@ impl<'a> Run<'a> {
 }
 
 fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
+    let ignore = &scheduler.errors.ignore;
     let mut counts: BTreeMap<i64, u32> = BTreeMap::new();
+    // The same words again are one note, with the newest time.
+    let mut newest: BTreeMap<&str, &Line> = BTreeMap::new();
     for line in &window.lines {
+        let ignored = || ignore.iter().any(|text| line.text.contains(text.as_str()));
+        if !matches!(line.kind, Kind::Error { .. }) || ignored() {
+            continue;
+        }
+        *counts.entry(minute_of(line.at)).or_default() += 1;
+        let known = newest.entry(&line.text).or_insert(line);
+        if known.at < line.at {
+            *known = line;
+        }
+    }
+    let mut newest: Vec<&Line> = newest.into_values().collect();
+    newest.sort_by_key(|line| line.at);
+    let surplus = newest.len().saturating_sub(MOST_NOTES);
+    for line in newest.into_iter().skip(surplus) {
         let Kind::Error {
             aborts,
             context,
@@ -535,13 +552,8 @@ fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
         else {
             continue;
         };
-        if (scheduler.errors.ignore.iter()).any(|text| line.text.contains(text.as_str())) {
-            continue;
-        }
-        *counts.entry(minute_of(line.at)).or_default() += 1;
         let note = ErrorNote::new(line.at, &line.text, context.as_deref(), trace, *aborts);
         let notes = &mut state.errors.notes;
-        // The same words again are one note, with the newest time.
         match notes.iter_mut().find(|known| known.text == note.text) {
             Some(known) if known.at < note.at => *known = note,
             Some(_) => {}

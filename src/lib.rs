@@ -1,4 +1,39 @@
-//! A watchdog for application schedulers.
+//! A watchdog for application schedulers, as an AWS Lambda function and a command line.
+//!
+//! # The map, in reading order
+//!
+//! One pass over one scheduler: event → configuration → load state → collect a snapshot → decide
+//! → plan → claim → act → settle → report.
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`config`] | TOML and environment → [`config::Config`]; the only reader of the environment |
+//! | [`line`] | log line → [`line::Line`], by the patterns in `src/presets` |
+//! | [`cron`] | when a job should run |
+//! | [`snapshot`] | what one look showed: known, or unknown for a reason |
+//! | [`state`], [`history`] | what is remembered between passes, and how a look is folded into it |
+//! | [`condition`], [`cause`] | what can be wrong, and why, with proof |
+//! | [`judge`] | what a look found |
+//! | [`incident`] | pending, firing, recovering, resolved; what is said when |
+//! | [`remedy`] | the gates before a restart, the proof after it |
+//! | [`mod@decide`] | all of it in order: `(scheduler, snapshot, state, now) → (plan, state)` |
+//! | [`plan`] | verdict, reason, messages and restart, as data |
+//! | [`message`] | a notification → mail, chat, JSON |
+//! | [`world`] | what a pass needs from outside |
+//! | [`aws`], [`local`] | the two worlds: AWS; files with a real or simulated clock |
+//! | [`pass`] | one pass; the only file that knows the order |
+//! | [`lambda`], [`metrics`], [`report`], [`check`], [`replay`] | the shells around it |
+//!
+//! # Invariants
+//!
+//! * Everything from `config` to `message` is pure: no async, no SDK, no environment, no clock.
+//!   A test and `clippy.toml` keep it so.
+//! * Deciding twice on unchanged input plans nothing new.
+//! * An unknown signal is never healthy, never stale, and never leads to a restart.
+//! * What is to be said or done stands in the store before it is; who loses the conditional
+//!   write does nothing. Messages are sent at least once, restarts made at most once.
+//! * The state document never exceeds [`state::MOST_BYTES`], whatever the logs hold.
+//! * One scheduler's trouble never hides another's.
 
 pub mod aws;
 pub mod cause;

@@ -474,7 +474,7 @@ impl fmt::Display for Plan {
             None => {}
         }
         if self.is_empty() {
-            writeln!(f, "  nothing to do")?;
+            writeln!(f, "  nothing new to say or do")?;
         }
         Ok(())
     }

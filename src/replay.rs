@@ -259,7 +259,16 @@ fn write_pass(
 /// The newest decision about a restart for each scheduler's incidents.
 #[derive(Default)]
 struct Remediations {
-    newest: HashMap<(String, String), (CureKind, Option<String>, u32, Vec<&'static str>)>,
+    newest: HashMap<(String, String), Decision>,
+}
+
+/// What a decision says, whatever the order of its gates.
+#[derive(Clone, Debug, PartialEq)]
+struct Decision {
+    cure: CureKind,
+    task: Option<String>,
+    attempt: u32,
+    gates: Vec<&'static str>,
 }
 
 impl Remediations {
@@ -271,12 +280,12 @@ impl Remediations {
         gates.sort_unstable();
         gates.dedup();
         let key = (scheduler.to_owned(), remediation.incident.clone());
-        let decision = (
-            remediation.cure,
-            remediation.task.clone(),
-            remediation.attempt,
+        let decision = Decision {
+            cure: remediation.cure,
+            task: remediation.task.clone(),
+            attempt: remediation.attempt,
             gates,
-        );
+        };
         let before = self.newest.insert(key, decision.clone());
         before.is_none_or(|before| before != decision)
     }

@@ -204,7 +204,7 @@ fn run_check(args: CheckArgs) -> Result<u8, Failure> {
         Format::Text => look.text(),
     };
     match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         // The verdict stands, whether it was read to the end or not.
         _ => Ok(Status::of(&look.report).exit_code()),
     }

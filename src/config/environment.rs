@@ -35,7 +35,7 @@ const PACKED: &str = "watchdog.toml";
 
 /// One variable and the place of its value in the configuration file's terms. The order is
 /// that of the tables in the file, because the document is built from them in turn.
-const VARIABLES: [(&str, &str, Shape); 16] = [
+const VARIABLES: [(&str, &str, Shape); 19] = [
     ("WATCHDOG_TOPIC_ARN", "alerts.topic_arn", Shape::Text),
     ("WATCHDOG_LANGUAGE", "alerts.language", Shape::Text),
     ("WATCHDOG_SCHEDULER", "scheduler.name", Shape::Text),
@@ -50,6 +50,17 @@ const VARIABLES: [(&str, &str, Shape); 16] = [
     ("WATCHDOG_TIMEZONE", "scheduler.timezone", Shape::Text),
     ("WATCHDOG_ECS_CLUSTER", "scheduler.ecs.cluster", Shape::Text),
     ("WATCHDOG_ECS_SERVICE", "scheduler.ecs.service", Shape::Text),
+    (
+        "WATCHDOG_ECS_TASK_DEFINITION",
+        "scheduler.ecs.task_definition",
+        Shape::Text,
+    ),
+    ("WATCHDOG_ECS_SUBNETS", "scheduler.ecs.subnets", Shape::List),
+    (
+        "WATCHDOG_ECS_SECURITY_GROUPS",
+        "scheduler.ecs.security_groups",
+        Shape::List,
+    ),
     (
         "WATCHDOG_ECS_CONTAINER",
         "scheduler.ecs.container",

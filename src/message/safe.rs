@@ -139,8 +139,9 @@ static SECRET: LazyLock<Vec<Regex>> = LazyLock::new(|| {
 /// Forty characters as AWS makes its secret keys.
 static LONG: LazyLock<Regex> = LazyLock::new(|| compile(r"[A-Za-z0-9/+=_-]{40,}"));
 
-/// Replaces what may be secret.
-fn redact(text: &str) -> String {
+/// Replaces what may be secret: keys, tokens, passwords, credentials in URLs, the bindings of
+/// SQL statements.
+pub fn redact(text: &str) -> String {
     let mut text = text.to_owned();
     for secret in SECRET.iter() {
         text = (secret.replace_all(&text, |found: &Captures<'_>| {

@@ -181,3 +181,30 @@ fn the_overlap_grows_with_the_measured_delay() {
     state.lags_ms = vec![i64::MAX];
     assert_eq!(state.overlap(), minutes(10));
 }
+
+#[test]
+fn secrets_in_errors_do_not_reach_the_document() {
+    let secrets = ["AKIAIOSFODNN7EXAMPLE", "hunter2hunter2", "s3cr3t-p4ss"];
+    let texts = [
+        format!("denied for key {}", secrets[0]),
+        format!("redis://default:{}@cache:6379 refused", secrets[1]),
+        format!("login failed, password={}", secrets[2]),
+    ];
+    let lines = (texts.iter().enumerate())
+        .map(|(second, text)| {
+            let trace = vec![text.clone()];
+            let kind = Kind::Error {
+                aborts: true,
+                context: None,
+                trace,
+            };
+            let mut error = line("a/a/1", i64::try_from(second).unwrap(), kind);
+            error.text.clone_from(text);
+            error
+        })
+        .collect();
+    let document = folded(&[window(lines)]).to_json();
+    for secret in secrets {
+        assert!(!document.contains(secret), "{secret} in {document}");
+    }
+}

@@ -16,5 +16,7 @@ mod e2e;
 mod history;
 mod line;
 mod message;
+mod pass;
 mod replay;
 mod stage;
+mod tidy;

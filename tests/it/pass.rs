@@ -1,0 +1,357 @@
+//! One pass in a world that fails on demand: what is claimed, sent again, left alone.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use scheduler_watchdog::config::{Config, Ecs, Mistakes, Scheduler};
+use scheduler_watchdog::message::Message;
+use scheduler_watchdog::pass::{self, Request};
+use scheduler_watchdog::plan::{Remediation, Verdict};
+use scheduler_watchdog::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, ServiceFacts};
+use scheduler_watchdog::state::{State, Unreadable};
+use scheduler_watchdog::world::{StoreError, Version, World};
+
+use crate::stage::{TASK, at, facts, minutes, stream, unknown};
+
+/// A world in memory with a log that fell silent long ago, and other lines that go on.
+struct Fake {
+    now: Cell<Timestamp>,
+    deadline: Cell<Option<Timestamp>>,
+    store: RefCell<BTreeMap<String, (String, Version)>>,
+    /// Scheduler names whose state cannot be read.
+    unreadable: Vec<&'static str>,
+    /// Saves to come that meet another pass's write, counted from the next one.
+    conflicts: RefCell<Vec<bool>>,
+    publish_fails: Cell<bool>,
+    restart_fails: Cell<bool>,
+    published: RefCell<Vec<String>>,
+    restarts: RefCell<Vec<Remediation>>,
+    looked_at: RefCell<Vec<String>>,
+}
+
+impl Fake {
+    fn new() -> Self {
+        Self {
+            now: Cell::new(at("2025-12-02T00:00:00Z")),
+            deadline: Cell::new(None),
+            store: RefCell::default(),
+            unreadable: Vec::new(),
+            conflicts: RefCell::default(),
+            publish_fails: Cell::new(false),
+            restart_fails: Cell::new(false),
+            published: RefCell::default(),
+            restarts: RefCell::default(),
+            looked_at: RefCell::default(),
+        }
+    }
+
+    fn wait(&self, n: i64) {
+        self.now.set(self.now.get() + minutes(n));
+    }
+
+    fn state(&self, name: &str) -> State {
+        State::from_json(&self.store.borrow()[name].0).unwrap()
+    }
+}
+
+impl World for Fake {
+    fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        self.deadline.get()
+    }
+
+    fn region(&self) -> &str {
+        "ap-northeast-1"
+    }
+
+    async fn load(&self, scheduler: &str) -> Result<(State, Version), StoreError> {
+        if self.unreadable.contains(&scheduler) {
+            return Err(Unreadable::Newer { found: 9 }.into());
+        }
+        match self.store.borrow().get(scheduler) {
+            Some((text, version)) => Ok((State::from_json(text)?, *version)),
+            None => Ok((State::default(), 0)),
+        }
+    }
+
+    async fn save(
+        &self,
+        scheduler: &str,
+        state: &State,
+        version: Version,
+    ) -> Result<Version, StoreError> {
+        let mut conflicts = self.conflicts.borrow_mut();
+        let conflict = !conflicts.is_empty() && conflicts.remove(0);
+        let mut store = self.store.borrow_mut();
+        let stored = store.get(scheduler).map_or(0, |(_, version)| *version);
+        if conflict {
+            // Another pass wrote the same document a moment before.
+            let text = store
+                .get(scheduler)
+                .map_or_else(|| state.to_json(), |(text, _)| text.clone());
+            store.insert(scheduler.to_owned(), (text, stored + 1));
+        }
+        let stored = store.get(scheduler).map_or(0, |(_, version)| *version);
+        if stored != version {
+            return Err(StoreError::Conflict);
+        }
+        store.insert(scheduler.to_owned(), (state.to_json(), version + 1));
+        Ok(version + 1)
+    }
+
+    async fn log(
+        &self,
+        scheduler: &Scheduler,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Observed<LogWindow> {
+        self.looked_at.borrow_mut().push(scheduler.name.clone());
+        let events: Vec<_> = (1..=3)
+            .map(|minute| scheduler_watchdog::line::LogEvent {
+                at: at("2025-12-01T23:40:00Z") + minutes(minute),
+                ingested: None,
+                stream: stream(TASK).into(),
+                id: None,
+                message: "   INFO  No scheduled commands are ready to run.  ".to_owned(),
+            })
+            .filter(|event| event.at >= from && event.at <= until)
+            .collect();
+        Observed::Known(LogWindow {
+            from,
+            until,
+            lines: scheduler_watchdog::line::read(&scheduler.preset, &events),
+            ..LogWindow::default()
+        })
+    }
+
+    async fn probe(&self, _: &Scheduler, _: Timestamp, until: Timestamp) -> Observed<Probe> {
+        Observed::Known(Probe {
+            newest: [(stream(TASK), until)].into(),
+        })
+    }
+
+    async fn service(&self, _: &Ecs) -> Option<Observed<ServiceFacts>> {
+        let since = at("2025-11-30T00:00:00Z");
+        Some(Observed::Known(facts(&[TASK], since)))
+    }
+
+    async fn publish(&self, message: &Message) -> Result<(), CallError> {
+        if self.publish_fails.get() {
+            return Err(unknown(Obstacle::Denied));
+        }
+        self.published
+            .borrow_mut()
+            .push(message.notification.id.clone());
+        Ok(())
+    }
+
+    async fn restart(
+        &self,
+        _: &Scheduler,
+        remediation: &Remediation,
+    ) -> Result<Option<String>, CallError> {
+        if self.restart_fails.get() {
+            return Err(unknown(Obstacle::Throttled));
+        }
+        self.restarts.borrow_mut().push(remediation.clone());
+        Ok(Some("ecs-svc/2".to_owned()))
+    }
+}
+
+fn config(names: &[&str]) -> Config {
+    let text: String = (names.iter())
+        .map(|name| {
+            format!(
+                "[[scheduler]]\nname = \"{name}\"\nlog_groups = [\"/ecs/a\"]\nstale_after = \"5m\"\n\
+                 [scheduler.ecs]\ncluster = \"c\"\nservice = \"s\"\n\
+                 [scheduler.remediation]\naction = \"force-new-deployment\"\n"
+            )
+        })
+        .collect();
+    Config::parse(&text, "test").unwrap()
+}
+
+#[tokio::test]
+async fn a_message_that_was_not_delivered_is_sent_by_the_next_pass_under_the_same_id() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    world.publish_fails.set(true);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert!(!report.is_complete());
+    assert_eq!(report.schedulers[0].undelivered, 1);
+    let waiting = world.state("a").outbox[0].id.clone();
+    world.publish_fails.set(false);
+    world.wait(5);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert_eq!(report.schedulers[0].delivered, 1);
+    assert_eq!(*world.published.borrow(), [waiting]);
+    assert!(world.state("a").outbox.is_empty());
+}
+
+#[tokio::test]
+async fn who_loses_the_claim_does_nothing() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    world.conflicts.borrow_mut().push(true);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert!(report.schedulers[0].superseded);
+    assert!(world.published.borrow().is_empty() && world.restarts.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn what_was_done_is_written_into_the_state_of_a_pass_that_came_between() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    // The claim succeeds; the settling meets another write twice.
+    world.conflicts.borrow_mut().extend([false, true, true]);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert!(report.is_complete(), "{:?}", report.schedulers[0].problems);
+    assert_eq!(world.published.borrow().len(), 1);
+    assert!(world.state("a").outbox.is_empty());
+}
+
+#[tokio::test]
+async fn a_restart_is_made_once_however_often_the_watchdog_is_woken() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    for _ in 0..8 {
+        let _ = pass::run(&world, &config, &Request::default()).await;
+        world.wait(1);
+    }
+    assert_eq!(world.restarts.borrow().len(), 1);
+    assert_eq!(world.published.borrow().len(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_whose_call_failed_is_a_problem_of_the_pass_and_tried_again() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    let _ = pass::run(&world, &config, &Request::default()).await;
+    world.wait(5);
+    world.restart_fails.set(true);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert!(report.schedulers[0].problems[0].starts_with("force-new-deployment failed"));
+    world.restart_fails.set(false);
+    world.wait(5);
+    assert!(
+        pass::run(&world, &config, &Request::default())
+            .await
+            .schedulers[0]
+            .restarted
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_writes_says_and_restarts_nothing() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    let dry = Request {
+        dry_run: true,
+        ..Request::default()
+    };
+    let report = pass::run(&world, &config, &dry).await;
+    let plan = report.schedulers[0].plan.as_ref().unwrap();
+    assert_eq!(
+        (plan.verdict, plan.notifications.len()),
+        (Verdict::Firing, 1)
+    );
+    assert!(world.store.borrow().is_empty() && world.published.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn an_unreadable_state_is_reported_left_alone_and_hides_no_other_scheduler() {
+    let mut world = Fake::new();
+    world.unreadable.push("a");
+    let config = config(&["a", "b"]);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert_eq!(report.schedulers[0].name, "a");
+    assert!(report.schedulers[0].problems[0].contains("schema 9"));
+    assert!(report.schedulers[1].plan.is_some());
+    assert!(!world.store.borrow().contains_key("a"));
+}
+
+#[tokio::test]
+async fn who_is_skipped_for_lack_of_time_is_reported_and_comes_first_next_time() {
+    let (world, config) = (Fake::new(), config(&["a", "b"]));
+    let only = |name: &str| Request {
+        schedulers: vec![name.to_owned()],
+        ..Request::default()
+    };
+    let _ = pass::run(&world, &config, &only("a")).await;
+    world.wait(5);
+    world
+        .deadline
+        .set(Some(world.now.get() + SignedDuration::from_secs(1)));
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert!(report.schedulers.iter().all(|s| s.skipped) && !report.is_complete());
+    world.deadline.set(None);
+    world.looked_at.borrow_mut().clear();
+    let _ = pass::run(&world, &config, &Request::default()).await;
+    assert_eq!(
+        *world.looked_at.borrow(),
+        ["b", "a"],
+        "the one that was never looked at is first"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_configured_is_told_with_the_nearest_one() {
+    let (world, config) = (Fake::new(), config(&["production"]));
+    let request = Request {
+        schedulers: vec!["prodution".to_owned()],
+        ..Request::default()
+    };
+    let report = pass::run(&world, &config, &request).await;
+    assert!(
+        report.problems[0].contains("nearest valid name: `production`"),
+        "{:?}",
+        report.problems
+    );
+}
+
+#[tokio::test]
+async fn a_lock_out_is_lifted_by_name() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    let state = State {
+        schema: 1,
+        restarts: scheduler_watchdog::state::Restarts {
+            locked_out_at: Some(world.now.get()),
+            ..Default::default()
+        },
+        ..State::default()
+    };
+    world
+        .store
+        .borrow_mut()
+        .insert("a".to_owned(), (state.to_json(), 1));
+    let request = Request {
+        schedulers: vec!["a".to_owned()],
+        clear_lockout: true,
+        ..Request::default()
+    };
+    let _ = pass::run(&world, &config, &request).await;
+    assert_eq!(world.state("a").restarts.locked_out_at, None);
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_told_once_and_then_every_four_hours() {
+    let world = Fake::new();
+    let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
+    for _ in 0..(9 * 12) {
+        let report = pass::misconfigured(&world, &mistakes).await;
+        assert!(!report.is_complete());
+        world.wait(5);
+    }
+    assert_eq!(world.published.borrow().len(), 3);
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_told_even_if_the_first_try_fails() {
+    let world = Fake::new();
+    let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
+    world.publish_fails.set(true);
+    let report = pass::misconfigured(&world, &mistakes).await;
+    assert_eq!(report.problems.len(), 2);
+    world.publish_fails.set(false);
+    world.wait(5);
+    let _ = pass::misconfigured(&world, &mistakes).await;
+    assert_eq!(world.published.borrow().len(), 1);
+}
