@@ -433,9 +433,9 @@ fn a_death_costs_no_message_and_no_second_restart() {
         ["PutItem", "UpdateService", "Publish", "PutItem"]
     );
 
-    for index in first..calls.len() {
+    for (index, call) in calls.iter().enumerate().skip(first) {
         for fate in [Fate::Lost, Fate::AnswerLost] {
-            let what = format!("{} {fate:?} {index}", calls[index]);
+            let what = format!("{call} {fate:?} {index}");
             let name = format!("dies-{index}-{fate:?}");
             let site = silent(&name);
             let heard = bench.inbox.alerts().len();
