@@ -1,9 +1,7 @@
-//! The world of AWS against an emulator.
-//!
-//! Needs one at `AWS_ENDPOINT_URL`, and credentials that may do everything; so these tests are
-//! ignored unless asked for: `cargo test --test it aws -- --ignored`.
+//! The world of AWS against the emulator, without the function around it.
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
@@ -19,6 +17,10 @@ use scheduler_watchdog::snapshot::{Observed, Obstacle};
 use scheduler_watchdog::state::State;
 use scheduler_watchdog::world::{StoreError, World};
 use serde_json::json;
+
+use crate::e2e::aws::REGION;
+use crate::e2e::emulator::Emulator;
+use crate::e2e::tools::Tools;
 
 const LIMITS: Limits = Limits {
     running_queries: 20,
@@ -39,8 +41,31 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-async fn sdk() -> SdkConfig {
-    aws_config::load_defaults(BehaviorVersion::latest()).await
+/// Root's access to the emulator.
+async fn sdk(endpoint: &str) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new(REGION))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .load()
+        .await
+}
+
+/// One emulator serves them all; they use names of their own.
+#[tokio::test]
+async fn the_world_of_aws_works_as_it_is_meant() {
+    let Some(tools) = Tools::find("aws::the_world_of_aws_works_as_it_is_meant") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let config = sdk(&emulator.aws.endpoint).await;
+    futures::join!(
+        lines_are_read_and_missing_groups_are_named(&config),
+        the_first_of_two_writers_wins(&config),
+        a_message_is_published_or_the_topic_named(&config),
+        a_service_is_seen_and_restarted(&config),
+        a_parameter_is_read(&config),
+    );
 }
 
 /// A name of its own for each run, because the emulator remembers.
@@ -59,10 +84,8 @@ fn scheduler(group: &str) -> Scheduler {
     scheduler
 }
 
-#[tokio::test]
-#[ignore = "needs an emulator at AWS_ENDPOINT_URL"]
-async fn lines_are_read_and_missing_groups_are_named() {
-    let logs = aws_sdk_cloudwatchlogs::Client::new(&sdk().await);
+async fn lines_are_read_and_missing_groups_are_named(config: &SdkConfig) {
+    let logs = aws_sdk_cloudwatchlogs::Client::new(config);
     let group = unique("/ecs/app");
     logs.create_log_group()
         .log_group_name(&group)
@@ -92,7 +115,7 @@ async fn lines_are_read_and_missing_groups_are_named() {
             .log_stream_name(stream);
         put.log_events(event).send().await.unwrap();
     }
-    let aws = Aws::load().await.unwrap();
+    let aws = Aws::new(config.clone()).unwrap();
     let world = aws.world(pass(None, None));
     let from = until - SignedDuration::from_mins(5);
     let Observed::Known(window) = world.log(&scheduler(&group), from, until).await else {
@@ -123,10 +146,8 @@ async fn lines_are_read_and_missing_groups_are_named() {
     );
 }
 
-#[tokio::test]
-#[ignore = "needs an emulator at AWS_ENDPOINT_URL"]
-async fn the_first_of_two_writers_wins() {
-    let dynamodb = aws_sdk_dynamodb::Client::new(&sdk().await);
+async fn the_first_of_two_writers_wins(config: &SdkConfig) {
+    let dynamodb = aws_sdk_dynamodb::Client::new(config);
     let table = unique("state");
     let key = KeySchemaElement::builder()
         .attribute_name("scheduler")
@@ -142,7 +163,7 @@ async fn the_first_of_two_writers_wins() {
         .send()
         .await
         .unwrap();
-    let aws = Aws::load().await.unwrap();
+    let aws = Aws::new(config.clone()).unwrap();
     let world = aws.world(pass(None, Some(&table)));
     assert_eq!(world.load("app").await, Ok((State::default(), 0)));
     let state = State {
@@ -191,10 +212,8 @@ fn message() -> Message {
     }
 }
 
-#[tokio::test]
-#[ignore = "needs an emulator at AWS_ENDPOINT_URL"]
-async fn a_message_is_published_or_the_topic_named() {
-    let sns = aws_sdk_sns::Client::new(&sdk().await);
+async fn a_message_is_published_or_the_topic_named(config: &SdkConfig) {
+    let sns = aws_sdk_sns::Client::new(config);
     let topic = sns
         .create_topic()
         .name(unique("alerts"))
@@ -202,7 +221,7 @@ async fn a_message_is_published_or_the_topic_named() {
         .await
         .unwrap();
     let topic = topic.topic_arn().unwrap();
-    let aws = Aws::load().await.unwrap();
+    let aws = Aws::new(config.clone()).unwrap();
     assert_eq!(
         aws.world(pass(Some(topic), None)).publish(&message()).await,
         Ok(())
@@ -217,10 +236,8 @@ async fn a_message_is_published_or_the_topic_named() {
     assert!(error.detail.contains(&nowhere), "{error}");
 }
 
-#[tokio::test]
-#[ignore = "needs an emulator at AWS_ENDPOINT_URL"]
-async fn a_service_is_seen_and_restarted() {
-    let ecs = aws_sdk_ecs::Client::new(&sdk().await);
+async fn a_service_is_seen_and_restarted(config: &SdkConfig) {
+    let ecs = aws_sdk_ecs::Client::new(config);
     let cluster = unique("main");
     ecs.create_cluster()
         .cluster_name(&cluster)
@@ -245,7 +262,7 @@ async fn a_service_is_seen_and_restarted() {
         .await
         .unwrap();
 
-    let aws = Aws::load().await.unwrap();
+    let aws = Aws::new(config.clone()).unwrap();
     let world = aws.world(pass(None, None));
     let at = |cluster: &str, service: &str| Ecs {
         cluster: cluster.to_owned(),
@@ -327,14 +344,12 @@ async fn a_service_is_seen_and_restarted() {
     }
 }
 
-#[tokio::test]
-#[ignore = "needs an emulator at AWS_ENDPOINT_URL"]
-async fn a_parameter_is_read() {
-    let ssm = aws_sdk_ssm::Client::new(&sdk().await);
+async fn a_parameter_is_read(config: &SdkConfig) {
+    let ssm = aws_sdk_ssm::Client::new(config);
     let name = unique("/watchdog/config");
     let put = ssm.put_parameter().name(&name).value("[[scheduler]]");
     put.r#type("SecureString".into()).send().await.unwrap();
-    let aws = Aws::load().await.unwrap();
+    let aws = Aws::new(config.clone()).unwrap();
     assert_eq!(aws.parameter(&name).await, Ok("[[scheduler]]".to_owned()));
     let error = aws.parameter("/nope").await.unwrap_err();
     assert_eq!(error.kind, Obstacle::Missing, "{error}");

@@ -8,10 +8,10 @@
 //! lines carry older times, ECS services are created old, and [`state::StateTable::pass_minutes`]
 //! ages what the watchdog remembers of its own looks.
 
-mod aws;
+pub mod aws;
 mod bench;
 mod deployed;
-mod emulator;
+pub mod emulator;
 mod inbox;
 mod process;
 mod proxy;
@@ -20,4 +20,4 @@ mod site;
 mod stack;
 mod standalone;
 mod state;
-mod tools;
+pub mod tools;
