@@ -8,7 +8,7 @@ use crate::pass::{Report, SchedulerReport};
 /// The namespace of all metrics; the template's alarms name it, too.
 pub const NAMESPACE: &str = "SchedulerWatchdog";
 
-/// One line for each scheduler that was looked at, and one for the pass.
+/// One line for each scheduler that this pass judged before any other, and one for the pass.
 ///
 /// Per scheduler (dimension `Scheduler`): `SecondsSinceHeartbeat` (left out while it cannot be
 /// known), `Errors`, `OpenIncidents`, `BytesScanned`, `UndeliveredMessages`. For the pass
@@ -42,7 +42,8 @@ pub fn lines(report: &Report, function: &str) -> Vec<Value> {
 }
 
 fn scheduler_line(scheduler: &SchedulerReport, millis: i64) -> Option<Value> {
-    let plan = scheduler.plan.as_ref()?;
+    // The pass that was first tells the figures of both.
+    let plan = (scheduler.plan.as_ref()).filter(|_| !scheduler.superseded)?;
     Some(line(
         millis,
         &[("Scheduler", &scheduler.name)],

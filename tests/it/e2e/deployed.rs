@@ -36,7 +36,9 @@ fn deploys_and_tells() {
     ];
     let stack = Stack::deploy(&tools, &emulator, &site, &more);
     let table = StateTable::of(&emulator.aws, stack.output("TableName"));
-    // The schedule has begun already. Nobody is told anything before somebody listens.
+    // The schedule has begun, and the log is still empty. It pauses until somebody listens;
+    // right after a pass, so that none is under way.
+    stack.wait_for_passes(1);
     stack.stop_schedule();
     let inbox = Inbox::subscribe(&emulator.aws, stack.output("TopicArn"), "alerts");
     table.delete(NAME);

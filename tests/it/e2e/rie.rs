@@ -1,5 +1,6 @@
 //! The bootstrap under AWS's runtime interface emulator, which gives it the same API as Lambda.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,6 +18,7 @@ pub const FUNCTION: &str = "watchdog";
 pub struct Rie {
     process: Process,
     port: u16,
+    answered: AtomicUsize,
     _home: TempDir,
 }
 
@@ -47,13 +49,16 @@ impl Rie {
         Self {
             process,
             port,
+            answered: AtomicUsize::new(0),
             _home: home,
         }
     }
 
     /// Sends an event, and returns the handler's answer, or its error.
     pub fn invoke(&self, event: &Value) -> Value {
-        self.try_invoke(event).unwrap().json()
+        let answer = self.try_invoke(event).unwrap().json();
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        answer
     }
 
     /// Sends an event to a function that may not live to answer it.
@@ -67,7 +72,13 @@ impl Rie {
 
     /// What the function printed as JSON, oldest first: its log and its metrics.
     pub fn json_lines(&self) -> Vec<Value> {
-        (self.process.lines().iter())
+        // Output takes another way than answers do; each call's ends with this line.
+        let lines = wait_for("all output has come", Duration::from_secs(10), || {
+            let lines = self.process.lines();
+            let ends = lines.iter().filter(|line| line.starts_with("REPORT "));
+            (ends.count() >= self.answered.load(Ordering::Relaxed)).then_some(lines)
+        });
+        (lines.iter())
             .filter(|line| line.starts_with('{'))
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
             .collect()

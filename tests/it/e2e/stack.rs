@@ -104,7 +104,8 @@ impl<'a> Stack<'a> {
     }
 
     /// Stops the schedule, so that only the test wakes the function, and waits until a pass
-    /// that is under way has ended.
+    /// that has begun has ended. One that was called and has not begun cannot be seen: stop it
+    /// right after a pass.
     pub fn stop_schedule(&self) {
         self.set_schedule("DISABLED");
         wait_for(

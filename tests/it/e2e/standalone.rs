@@ -306,6 +306,11 @@ fn of_several_invocations_one_acts() {
         "{:?}",
         proxy.calls()
     );
+    // Nor do the others report figures of what they did not do.
+    let figures = (functions.iter().flat_map(Rie::json_lines))
+        .filter(|line| line.get("OpenIncidents").is_some())
+        .count();
+    assert_eq!(figures, 1);
     let after = bench.site.deployments();
     assert!(
         after.iter().all(|id| !deployments.contains(id)),
