@@ -129,7 +129,7 @@ fn prefix<'t>(text: &'t str, compose: bool, zone: &TimeZone) -> Prefix<'t> {
             stream,
         };
     }
-    if let Some(prefix) = awslogs(text) {
+    if let Some(prefix) = awslogs(text).or_else(|| epoch(text)) {
         return prefix;
     }
     let own = own_time(text);
@@ -137,6 +137,19 @@ fn prefix<'t>(text: &'t str, compose: bool, zone: &TimeZone) -> Prefix<'t> {
         at: own.and_then(|found| found.at(zone)),
         ..Prefix::default()
     }
+}
+
+/// `1764000000000 …`: the epoch's milliseconds, as CloudWatch keeps them.
+fn epoch(text: &str) -> Option<Prefix<'_>> {
+    let (digits, _) = text.split_once([' ', '\t'])?;
+    // Thirteen digits are the years 2001 to 2286; fewer could be any number.
+    let plain = digits.len() == 13 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let at = Timestamp::from_millisecond(digits.parse().ok().filter(|_| plain)?).ok()?;
+    Some(Prefix {
+        len: digits.len() + 1,
+        at: Some(at),
+        stream: None,
+    })
 }
 
 /// A collector prints `T` between date and time, or at least a fraction of a second; a
@@ -193,6 +206,14 @@ mod tests {
         let prefix = prefix(line, compose, &tokyo);
         let at = prefix.at.map(|at| at.to_string());
         (at, prefix.stream, &line[prefix.len..])
+    }
+
+    #[test]
+    fn milliseconds_of_the_epoch_are_a_time() {
+        let (at, stream, rest) = seen("1795491369123 No scheduled commands", false);
+        assert_eq!(at.as_deref(), Some("2026-11-24T03:36:09.123Z"));
+        assert_eq!((stream, rest), (None, "No scheduled commands"));
+        assert_eq!(seen("1795491369 No scheduled commands", false).0, None);
     }
 
     #[test]
