@@ -293,6 +293,12 @@ pub struct Mistake {
     pub message: String,
 }
 
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
 /// All mistakes in the configuration; never empty. A retry does not help: a person must
 /// mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -304,7 +310,7 @@ impl fmt::Display for Mistakes {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{}: {}", mistake.place, mistake.message)?;
+            write!(f, "{mistake}")?;
         }
         Ok(())
     }

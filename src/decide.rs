@@ -107,22 +107,26 @@ pub fn decide(
     (plan, next)
 }
 
-/// Decides what is said of a configuration that cannot be used: one alert, then reminders every
-/// four hours. What is to be said stands in the outbox of the returned state.
-pub fn misconfigured(name: &str, mistakes: &Mistakes, state: &State, now: Timestamp) -> State {
+/// Decides what is said of the configuration: one alert while it cannot be used, reminders every
+/// four hours, and an all-clear. What is to be said stands in the outbox of the returned state.
+pub fn configuration(
+    name: &str,
+    mistakes: Option<&Mistakes>,
+    state: &State,
+    now: Timestamp,
+) -> State {
     let mut next = state.clone();
     next.schema = SCHEMA;
-    let list: Vec<String> = (mistakes.0.iter())
-        .map(|mistake| format!("{}: {}", mistake.place, mistake.message))
-        .collect();
-    let look = Look::of(Finding {
+    let look = Look::of(mistakes.map(|mistakes| Finding {
         condition: Condition::Misconfigured,
         subject: None,
         since: now,
         corroborated: true,
         causes: Vec::new(),
-        proof: vec![Fact::Mistakes { list }],
-    });
+        proof: vec![Fact::Mistakes {
+            list: mistakes.0.iter().map(ToString::to_string).collect(),
+        }],
+    }));
     let moment = Moment {
         scheduler: name,
         now,

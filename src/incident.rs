@@ -273,7 +273,13 @@ fn not_found(
         Beat::NotNeeded => true,
         Beat::Never | Beat::At(_) => incident.good_beats >= GOOD_LOOKS,
     };
-    let good = incident.good_looks >= GOOD_LOOKS && beating;
+    // A configuration is good or not; nothing about it wavers.
+    let enough = if incident.slot == Slot::Configuration {
+        1
+    } else {
+        GOOD_LOOKS
+    };
+    let good = incident.good_looks >= enough && beating;
     let quiet = !incident.flapping || is_steady(incident, moment.now);
     (good && quiet).then(|| resolve(incident, moment.now))
 }

@@ -284,10 +284,10 @@ pub fn look(
 }
 
 impl Look {
-    /// A look that found one thing, and judged nothing else.
-    pub fn of(finding: Finding) -> Self {
+    /// A look that judged one thing only: what was found of it, if anything.
+    pub fn of(finding: Option<Finding>) -> Self {
         Self {
-            findings: vec![finding],
+            findings: finding.into_iter().collect(),
             excuse: None,
             calm: Reason::HeartbeatFresh,
             silence: Silence::default(),

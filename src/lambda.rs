@@ -79,11 +79,8 @@ pub async fn handle<W: World>(
     let report = match config {
         Ok(config) => pass::run(world, config, &request).await,
         Err(mistakes) => {
-            measure(
-                &pass::misconfigured(world, mistakes).await,
-                function,
-                metric,
-            );
+            let report = pass::configuration(world, Some(mistakes)).await;
+            measure(&report, function, metric);
             return Err(Failure::Configuration(mistakes.clone()));
         }
     };

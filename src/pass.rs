@@ -5,7 +5,7 @@ use futures::stream;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
-use crate::config::{Config, Mistakes, Scheduler, StaleAfter};
+use crate::config::{Config, Language, Mistakes, Scheduler, StaleAfter};
 use crate::decide::{self, decide};
 use crate::history;
 use crate::judge::{self, Silence};
@@ -247,7 +247,7 @@ async fn attend<W: World>(
         done.restart = Some(answer);
     }
     for notification in &next.outbox {
-        match deliver(world, config, Some(scheduler), notification).await {
+        match deliver(world, config.alerts.language, Some(scheduler), notification).await {
             Ok(()) => done.delivered.push(notification.id.clone()),
             Err(error) => {
                 warn!(scheduler = scheduler.name, id = notification.id, %error, "not delivered");
@@ -375,13 +375,13 @@ async fn settle<W: World>(
 
 async fn deliver<W: World>(
     world: &W,
-    config: &Config,
+    language: Language,
     scheduler: Option<&Scheduler>,
     notification: &Notification,
 ) -> Result<(), CallError> {
     let context = Context {
         scheduler,
-        language: config.alerts.language,
+        language,
         region: world.region(),
     };
     world
@@ -389,17 +389,17 @@ async fn deliver<W: World>(
         .await
 }
 
-/// A pass with a configuration that cannot be used: it says so to people, and does nothing else.
-pub async fn misconfigured<W: World>(world: &W, mistakes: &Mistakes) -> Report {
+/// Tells people that the configuration cannot be used, or, with no mistakes, that it can be
+/// used again. A function with a wrong configuration does this instead of a pass; one with a good
+/// configuration does it once, when it starts.
+pub async fn configuration<W: World>(world: &W, mistakes: Option<&Mistakes>) -> Report {
     let now = world.now();
     let mut report = Report {
         at: now,
         dry_run: false,
         schedulers: Vec::new(),
-        problems: mistakes
-            .0
-            .iter()
-            .map(|m| format!("{}: {}", m.place, m.message))
+        problems: (mistakes.iter().flat_map(|mistakes| &mistakes.0))
+            .map(ToString::to_string)
             .collect(),
     };
     let (state, version) = match world.load(CONFIGURATION).await {
@@ -409,7 +409,7 @@ pub async fn misconfigured<W: World>(world: &W, mistakes: &Mistakes) -> Report {
             return report;
         }
     };
-    let mut next = decide::misconfigured(CONFIGURATION, mistakes, &state, now);
+    let mut next = decide::configuration(CONFIGURATION, mistakes, &state, now);
     if next.outbox.is_empty() {
         return report;
     }
@@ -423,19 +423,9 @@ pub async fn misconfigured<W: World>(world: &W, mistakes: &Mistakes) -> Report {
     };
     let mut done = Done::default();
     for notification in &next.outbox {
-        let context = Context {
-            scheduler: None,
-            language: crate::config::Language::default(),
-            region: world.region(),
-        };
-        match world
-            .publish(&message::render(notification, &context))
-            .await
-        {
+        match deliver(world, Language::default(), None, notification).await {
             Ok(()) => done.delivered.push(notification.id.clone()),
-            Err(error) => report
-                .problems
-                .push(format!("message not delivered: {error}")),
+            Err(error) => (report.problems).push(format!("message not delivered: {error}")),
         }
     }
     if let Err(error) = settle(world, CONFIGURATION, &mut next, version, &done).await {

@@ -28,7 +28,9 @@ fn scheduler(report: &SchedulerReport) -> Value {
     let conditions: Vec<&str> = (plan.iter().flat_map(|plan| &plan.conditions))
         .map(|condition| condition.id())
         .collect();
-    let notifications: Vec<Value> = (plan.iter().flat_map(|plan| &plan.notifications))
+    // What another pass decided in the same moment, that pass reports.
+    let own = plan.filter(|_| !report.superseded);
+    let notifications: Vec<Value> = (own.iter().flat_map(|plan| &plan.notifications))
         .map(|notification| {
             json!({
                 "id": notification.id,
@@ -46,7 +48,7 @@ fn scheduler(report: &SchedulerReport) -> Value {
         "allowed_silence_seconds": plan.map(|plan| plan.allowed_silence.as_secs()),
         "errors": plan.map(|plan| plan.errors),
         "notifications": notifications,
-        "remediation": plan.and_then(remediation),
+        "remediation": own.and_then(remediation),
         "scanned_bytes": report.scanned_bytes,
         "truncated": report.truncated,
         "delivered": report.delivered,
@@ -91,6 +93,9 @@ pub fn text(report: &Report) -> String {
         let mut say = |line: String| {
             let _ = writeln!(text, "  {line}");
         };
+        if scheduler.superseded {
+            say("another pass decided first, and acts".to_owned());
+        }
         if scheduler.truncated {
             say("the log was cut at the query's limit; counts are lower bounds".to_owned());
         }
@@ -113,7 +118,10 @@ pub fn text(report: &Report) -> String {
             say(format!("problem: {problem}"));
         }
     }
-    if report.schedulers.is_empty() {
+    for problem in &report.problems {
+        let _ = writeln!(text, "problem: {problem}");
+    }
+    if report.schedulers.is_empty() && report.problems.is_empty() {
         text.push_str("no scheduler was asked for\n");
     }
     text

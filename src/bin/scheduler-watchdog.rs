@@ -1,12 +1,13 @@
 //! The Lambda function: start-up, and one pass for each event.
 
+use std::cell::Cell;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use scheduler_watchdog::aws::{Aws, PassContext};
 use scheduler_watchdog::config::{Config, Environment, Limits, Mistakes, load, origin};
-use scheduler_watchdog::lambda;
+use scheduler_watchdog::{lambda, pass};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -34,7 +35,9 @@ async fn main() -> Result<(), Error> {
     if let Err(mistakes) = &config {
         tracing::error!(%mistakes, "the configuration cannot be used");
     }
-    let (aws, config, environment) = (&aws, &config, &environment);
+    // The all-clear after a wrong configuration is said once, by the first pass with a good one.
+    let fresh = Cell::new(config.is_ok());
+    let (aws, config, environment, fresh) = (&aws, &config, &environment, &fresh);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let deadline = i64::try_from(event.context.deadline)
             .ok()
@@ -51,6 +54,11 @@ async fn main() -> Result<(), Error> {
                 .as_ref()
                 .map_or_else(|_| Limits::default(), |config| config.limits),
         });
+        if fresh.take() {
+            for problem in pass::configuration(&world, None).await.problems {
+                tracing::warn!(problem, "the all-clear for the configuration");
+            }
+        }
         let function = environment
             .get("AWS_LAMBDA_FUNCTION_NAME")
             .unwrap_or_default();

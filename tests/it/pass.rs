@@ -336,7 +336,7 @@ async fn a_wrong_configuration_is_told_once_and_then_every_four_hours() {
     let world = Fake::new();
     let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
     for _ in 0..(9 * 12) {
-        let report = pass::misconfigured(&world, &mistakes).await;
+        let report = pass::configuration(&world, Some(&mistakes)).await;
         assert!(!report.is_complete());
         world.wait(5);
     }
@@ -348,10 +348,24 @@ async fn a_wrong_configuration_is_told_even_if_the_first_try_fails() {
     let world = Fake::new();
     let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
     world.publish_fails.set(true);
-    let report = pass::misconfigured(&world, &mistakes).await;
+    let report = pass::configuration(&world, Some(&mistakes)).await;
     assert_eq!(report.problems.len(), 2);
     world.publish_fails.set(false);
     world.wait(5);
-    let _ = pass::misconfigured(&world, &mistakes).await;
+    let _ = pass::configuration(&world, Some(&mistakes)).await;
     assert_eq!(world.published.borrow().len(), 1);
+}
+
+#[tokio::test]
+async fn a_configuration_that_was_mended_gets_its_all_clear_once() {
+    let world = Fake::new();
+    let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
+    let _ = pass::configuration(&world, Some(&mistakes)).await;
+    world.wait(5);
+    for _ in 0..3 {
+        let report = pass::configuration(&world, None).await;
+        assert!(report.is_complete());
+        world.wait(5);
+    }
+    assert_eq!(world.published.borrow().len(), 2);
 }
