@@ -2,6 +2,7 @@
 //! or in another order, changes nothing: every update takes a maximum or replaces a count.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ const PAUSE: SignedDuration = SignedDuration::from_mins(3);
 const NEXT_RUN: SignedDuration = SignedDuration::from_secs(45);
 
 /// Jobs of a stream that are watched for their next run.
-const MOST_RUNNING: usize = 8;
+const MOST_RUNNING: usize = 64;
 
 /// The pause of the usual loop; a line that ends a run is followed by the next run's after it.
 const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
@@ -100,9 +101,12 @@ pub struct StreamBeats {
     pub last: Timestamp,
     /// The first line of the newest beat; gaps are measured between these.
     pub beat: Timestamp,
-    /// The newest line of each job since the last abort; at most eight.
+    /// The newest abort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborted_at: Option<Timestamp>,
+    /// The newest line of each job since the last abort, by the hash of its name; at most 64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub ran: BTreeMap<String, Timestamp>,
+    pub ran: BTreeMap<u32, Timestamp>,
 }
 
 impl StreamBeats {
@@ -111,27 +115,35 @@ impl StreamBeats {
             first: at,
             last: at,
             beat: at,
+            aborted_at: None,
             ran: BTreeMap::new(),
         }
     }
 
     /// A job's line. Returns the run before, if it is known by this to have ended well.
     fn job_ran(&mut self, job: &str, at: Timestamp) -> Option<Timestamp> {
-        let before = self.ran.get(job).copied();
+        let job = short_hash(job);
+        let before = self.ran.get(&job).copied();
         if before.is_some_and(|before| at.duration_since(before) < NEXT_RUN) {
             return None;
         }
         if before.is_none() && self.ran.len() >= MOST_RUNNING {
-            let oldest = self
-                .ran
-                .iter()
+            let oldest = (self.ran.iter())
                 .min_by_key(|(_, at)| **at)
-                .map(|(job, _)| job.clone());
+                .map(|(job, _)| *job);
             oldest.map(|job| self.ran.remove(&job));
         }
-        self.ran.insert(job.to_owned(), at);
+        self.ran.insert(job, at);
         before
     }
+}
+
+/// Enough of a name to tell it from a few dozen others; the whole would take up the document.
+fn short_hash(name: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    // The lower half.
+    hasher.finish() as u32
 }
 
 impl Heartbeats {
@@ -229,13 +241,23 @@ impl Heartbeats {
     }
 
     /// After how long a silence counts: the configured figure, or twice the usual gap between
-    /// 5 and 60 minutes. Until enough gaps are known it is 10 minutes, or twice the shortest
-    /// gap where already that one is long.
+    /// 5 and 60 minutes, and never less than ten minutes more than the usual gap itself. Until
+    /// enough gaps are known it is 10 minutes, or twice the shortest gap where already that one
+    /// is long.
     pub fn stale_after(&self, configured: StaleAfter) -> SignedDuration {
         let most = SignedDuration::from_mins(60);
         match (configured, self.usual_gap()) {
             (StaleAfter::Fixed(fixed), _) => fixed,
-            (StaleAfter::Auto, Some(gap)) => (gap * 2).clamp(SignedDuration::from_mins(5), most),
+            (StaleAfter::Auto, Some(gap)) => {
+                let twice = (gap * 2).clamp(SignedDuration::from_mins(5), most);
+                // A rhythm of an hour drifts, and its lines come late.
+                let slack = if gap * 2 > most {
+                    SignedDuration::from_mins(10)
+                } else {
+                    SignedDuration::ZERO
+                };
+                twice.max(gap + slack)
+            }
             (StaleAfter::Auto, None) => {
                 let shortest = self.known_gaps().into_keys().next().unwrap_or(0);
                 SignedDuration::from_mins(i64::from(shortest))
@@ -493,6 +515,11 @@ fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], longest: Option
         if line.is_heartbeat() {
             beats.fold(stream, line.at, longest);
         }
+    }
+    let is_abort = |line: &&&Line| matches!(line.kind, Kind::Error { aborts: true, .. });
+    let aborted_at = lines.iter().filter(is_abort).map(|line| line.at).max();
+    if let Some(known) = beats.streams.get_mut(stream) {
+        known.aborted_at = known.aborted_at.max(aborted_at);
     }
 }
 

@@ -100,12 +100,7 @@ impl Silence {
         if now.duration_since(last) <= stale_after {
             return silence;
         }
-        let gap = state
-            .heartbeats
-            .usual_gap()
-            .unwrap_or(DUE_SLACK)
-            .max(DUE_SLACK);
-        let (from, until) = (last - DUE_SLACK, last + gap + DUE_SLACK);
+        let (from, until) = (last - DUE_SLACK, last + rhythm(state) + DUE_SLACK);
         for (job, known, longest) in due_jobs(scheduler, state, from, until) {
             let runtime = known.unwrap_or(longest).min(LONGEST_RUN);
             if let Some(known) = known {
@@ -325,9 +320,18 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
         return Standing::Bad(scene.finding(Condition::SchedulerFailing, None, since, proof));
     }
     let since = match silence.last {
+        // A run that aborted shows that the loop lives; whether all do is told by those to come.
+        _ if newest_abort(state)
+            .is_some_and(|at| now.duration_since(at) <= silence.stale_after) =>
+        {
+            return Standing::Calm(Reason::NotDueYet);
+        }
         Some(last) if silence.is_over(now) => last,
-        Some(last) if now.duration_since(last) <= silence.stale_after => {
+        Some(last) if now.duration_since(last) <= rhythm(state) + DUE_SLACK => {
             return Standing::Calm(Reason::HeartbeatFresh);
+        }
+        Some(last) if now.duration_since(last) <= silence.stale_after => {
+            return Standing::Calm(Reason::NotDueYet);
         }
         Some(_) => {
             return Standing::Calm(Reason::JobMayBeRunning {
@@ -407,20 +411,41 @@ fn never_seen(state: &State, now: Timestamp) -> bool {
         && (state.installed_at).is_some_and(|at| now.duration_since(at) >= NEVER_SEEN_AFTER)
 }
 
-/// Since when every run aborts, if so: no run is known to have ended well for `stale_after`, and
-/// aborts keep pace with the heartbeats, which shows that the loop lives.
+fn newest_abort(state: &State) -> Option<Timestamp> {
+    state.heartbeats.aborts.last().copied()
+}
+
+/// The usual time between two heartbeats; a minute, until it is known.
+fn rhythm(state: &State) -> SignedDuration {
+    let minute = SignedDuration::from_mins(1);
+    state.heartbeats.usual_gap().unwrap_or(minute).max(minute)
+}
+
+/// Since when every run aborts, if so: aborts follow each other for almost `stale_after` at the
+/// pace of the loop, no run in between is known to have ended well, and no stream gives
+/// heartbeats without aborting.
 fn failing_since(state: &State, stale_after: SignedDuration, now: Timestamp) -> Option<Timestamp> {
     let beats = &state.heartbeats;
-    let (first, newest) = (*beats.aborts.first()?, *beats.aborts.last()?);
-    let long = now.duration_since(first) >= stale_after;
-    let lives = now.duration_since(newest) <= stale_after;
     // A run's last words may come a minute after its last job's, and late on top of that.
-    let rhythm = beats.usual_gap().unwrap_or(DUE_SLACK).max(DUE_SLACK);
-    let pace = rhythm + DUE_SLACK + state.overlap();
-    let keeps_pace = beats
-        .last
-        .is_none_or(|last| last.duration_since(newest) <= pace);
-    (beats.aborts.len() >= FAILING_RUNS && long && lives && keeps_pace).then_some(first)
+    let pace = rhythm(state) + DUE_SLACK + state.overlap();
+    let newest = *beats.aborts.last()?;
+    // An abort long before the others is another story.
+    let mut first = newest;
+    let mut runs = 0;
+    for abort in beats.aborts.iter().rev() {
+        if first.duration_since(*abort) > pace + rhythm(state) {
+            break;
+        }
+        first = *abort;
+        runs += 1;
+    }
+    let long = newest.duration_since(first) >= stale_after - rhythm(state) - DUE_SLACK / 2;
+    let lives = now.duration_since(newest) <= stale_after;
+    let mut living = (beats.streams.values()).filter(|b| now.duration_since(b.last) <= stale_after);
+    let all_abort = living.all(|beats| {
+        (beats.aborted_at).is_some_and(|abort| beats.last.duration_since(abort) <= pace)
+    });
+    (runs >= FAILING_RUNS && long && lives && all_abort).then_some(first)
 }
 
 /// Whether ECS runs nothing although it should. Tasks without a service come and go: there

@@ -15,6 +15,10 @@ use super::{JobEvent, Kind, Line, LogEvent, MAX_TEXT, MAX_TRACE, Pulse};
 /// Lines that belong together are written at once; a longer pause ends what was open.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
+/// Boxes that tell where an error came from stand right below its own; a later box is another
+/// error.
+const MAX_CHAIN_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+
 /// One failure can be reported twice (by the logger and on the console, by PHP's log and
 /// its display), on two output streams, within this time.
 const SAME_FAILURE: SignedDuration = SignedDuration::from_secs(2);
@@ -284,6 +288,7 @@ impl Reader<'_> {
         let block = pattern.then.map(|block| (block, self.preset.block(block)));
         if let Some((block, true)) = block.map(|(block, compiled)| (block, compiled.chained))
             && let Some(open) = stream.blocks.iter_mut().find(|open| open.block == block)
+            && origin.at.duration_since(open.last) <= MAX_CHAIN_PAUSE
         {
             // Where the error that was just told about came from.
             if let Some(Kind::Error { trace, .. }) = self.kind(open.slot) {

@@ -61,7 +61,10 @@ fn a_silence_within_what_is_allowed_is_healthy() {
     let mut stage = falls_silent("");
     // The last heartbeat is of minute 29.
     let plan = stage.wait(4).pass();
-    assert_eq!(plan.verdict, Verdict::Healthy);
+    assert_eq!(
+        (plan.verdict, &plan.reason),
+        (Verdict::Healthy, &Reason::NotDueYet)
+    );
     assert!(plan.is_empty());
 }
 
