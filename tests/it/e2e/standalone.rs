@@ -355,6 +355,9 @@ fn no_failed_call_loses_the_message() {
     let proxy = Proxy::start(bench.aws);
     let function = bench.function_with(&proxy.endpoint, &[]);
 
+    // What a function does once, when it starts, is done before.
+    function.invoke(&json!({"dry_run": true}));
+    proxy.forget();
     // The calls of a pass in which nothing fails.
     function.invoke(&wake_up());
     let calls = proxy.calls();
