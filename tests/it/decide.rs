@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use scheduler_watchdog::condition::{Condition, Fact};
-use scheduler_watchdog::line::{Kind, Pulse};
+use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Reason, Verdict};
 use scheduler_watchdog::remedy;
 use scheduler_watchdog::snapshot::{Fleet, Observed, Obstacle, ServiceFacts};
@@ -301,6 +301,64 @@ fn jobs_that_run_again_without_an_abort_end_the_failing() {
         .map(|(_, told)| told)
         .collect();
     assert_eq!(told, [Occasion::Opened, Occasion::Resolved]);
+}
+
+#[test]
+fn aborts_hours_apart_are_not_one_failing() {
+    let mut stage = falls_silent("");
+    for run in 0..240 {
+        for job in 0..20 {
+            let after = minutes(run) + SignedDuration::from_millis(job);
+            stage.job_ended(&format!("job:{job}"), after, SignedDuration::from_millis(3));
+        }
+    }
+    for run in [10, 200] {
+        let after = minutes(run) + SignedDuration::from_secs(1);
+        stage.abort(after, "Connection refused");
+    }
+    assert_eq!(occasions(&stage.passes(47)), []);
+}
+
+#[test]
+fn a_replica_that_aborts_does_not_make_the_scheduler_fail() {
+    let mut stage = falls_silent("");
+    for run in 0..24 {
+        let event = JobEvent::Ended { took: None };
+        let name = "five:minutes".to_owned();
+        let kind = Kind::Job {
+            name,
+            event,
+            background: false,
+        };
+        stage.push(SECOND_TASK, minutes(run * 5), kind, "job");
+        let kind = Kind::Error {
+            aborts: true,
+            context: None,
+            trace: Vec::new(),
+        };
+        stage.push(TASK, minutes(run * 5), kind, "Connection refused");
+    }
+    let told = occasions(&stage.passes(22));
+    assert!(
+        told.iter()
+            .all(|(condition, _)| *condition != Condition::SchedulerFailing),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn an_abort_is_no_silence() {
+    // Every run aborts before its first job, so that there are no heartbeats at all.
+    let mut stage = falls_silent("");
+    for run in 0..40 {
+        stage.abort(minutes(run), "Connection refused");
+    }
+    let plans = stage.passes(7);
+    let told: Vec<_> = occasions(&plans)
+        .into_iter()
+        .map(|(condition, _)| condition)
+        .collect();
+    assert_eq!(told, [Condition::SchedulerFailing]);
 }
 
 #[test]

@@ -432,3 +432,13 @@ proptest! {
         prop_assert_eq!(render(&read(&preset, &all)), render(&read(&preset, &kept)));
     }
 }
+
+#[test]
+fn boxes_apart_are_errors_apart() {
+    let text = "\nIn PhpRedisConnector.php line 185:\n\n  Connection refused  \n\n";
+    let storm: Vec<LogEvent> = (0..10).map(|n| event(2000 * n, text)).collect();
+    let errors = (read(&laravel(), &storm).iter())
+        .filter(|line| matches!(line.kind, Kind::Error { aborts: true, .. }))
+        .count();
+    assert_eq!(errors, 10);
+}
