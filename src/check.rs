@@ -30,7 +30,11 @@ pub struct Look {
 impl Look {
     /// For people: the report, then each message as a mail would show it.
     pub fn text(&self) -> String {
-        let mut text = format!("as of {}\n{}", self.report.at, report::text(&self.report));
+        let mut text = format!(
+            "as of {:.0}\n{}",
+            self.report.at,
+            report::text(&self.report)
+        );
         for message in &self.messages {
             let _ = write!(text, "\nSubject: {}\n\n{}", message.subject, message.text);
             if !text.ends_with('\n') {

@@ -98,7 +98,9 @@ pub fn decide(
         verdict,
         reason,
         conditions: conditions(&look),
-        silent_for: look.silence.lasts(now).filter(|_| moment.seeing),
+        // Whole seconds: nobody reads more, and the log is no more exact.
+        silent_for: (look.silence.lasts(now).filter(|_| moment.seeing))
+            .map(|lasts| SignedDuration::from_secs(lasts.as_secs())),
         allowed_silence: look.silence.allowed,
         errors: look.errors,
         notifications,
