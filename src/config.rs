@@ -10,13 +10,13 @@ use std::fmt;
 use std::path::Path;
 
 use jiff::SignedDuration;
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 pub use environment::{Environment, Origin, load, origin};
 
-use crate::cron::Cron;
+use crate::job::Job;
 use crate::line::Preset;
+use crate::silence::Recurring;
 
 /// Everything that is configured.
 #[derive(Clone, Debug)]
@@ -82,8 +82,14 @@ pub struct Scheduler {
     pub ecs: Option<Ecs>,
     /// When errors are too many.
     pub errors: ErrorRules,
-    /// The jobs that it should run.
+    /// Its environment, as Laravel's `APP_ENV` names it; tells which jobs run here.
+    pub environment: Option<String>,
+    /// A job that is said to have ended has succeeded; not so on Laravel 12.4 and later.
+    pub done_means_success: bool,
+    /// The jobs that it should run; each name once.
     pub jobs: Vec<Job>,
+    /// Maintenance windows.
+    pub silences: Vec<Recurring>,
     /// What may be done to bring it back.
     pub remediation: Remediation,
     /// Time to the first reminder; `[alerts] remind_after`.
@@ -139,51 +145,6 @@ pub struct ErrorRules {
     pub baseline_factor: f64,
     /// Errors that contain one of these texts are not counted.
     pub ignore: Vec<String>,
-}
-
-/// `[[scheduler.job]]`: one job of the schedule.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Job {
-    /// Its normalised name, as the line reader gives it: `redis:monitor`.
-    pub name: String,
-    /// When it runs.
-    pub cron: Cron,
-    /// The zone of the expression; the scheduler's unless given.
-    pub timezone: TimeZone,
-    /// How late its line may be.
-    pub grace: Option<SignedDuration>,
-    /// Dates within which the job exists at all; always, if empty.
-    pub active: Vec<DateWindow>,
-    /// How long one run may take.
-    pub max_runtime: Option<SignedDuration>,
-}
-
-/// Whole days in the job's zone, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DateWindow {
-    /// The first day.
-    pub from: Date,
-    /// The last day.
-    pub until: Date,
-}
-
-impl Job {
-    /// The expected runs in `(after, until]`, oldest first, active windows applied.
-    pub fn runs(
-        &self,
-        after: jiff::Timestamp,
-        until: jiff::Timestamp,
-    ) -> impl Iterator<Item = jiff::Timestamp> + '_ {
-        self.cron
-            .runs(&self.timezone, after, until)
-            .filter(|run| self.is_active(*run))
-    }
-
-    fn is_active(&self, at: jiff::Timestamp) -> bool {
-        let date = self.timezone.to_datetime(at).date();
-        self.active.is_empty()
-            || (self.active.iter()).any(|window| window.from <= date && date <= window.until)
-    }
 }
 
 /// `[scheduler.remediation]`: what may be done to bring a scheduler back.

@@ -11,11 +11,17 @@ use croner::parser::{CronParser, Seconds, Year};
 use croner::{CivilDateTime, CronDateTime, Resolution, Weekday};
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 
 /// How far ahead of a search the calendar looks before it gives up; leap years repeat
 /// within eight years even across a century (29 February: 1896, 1904).
 const HORIZON_YEARS: i16 = 9;
+
+/// How far around an instant a clock change can make wall clocks ambiguous.
+const AROUND_A_CHANGE: SignedDuration = SignedDuration::from_hours(4);
+
+/// Gaps that are looked at for the shortest one: more than a week of hours with a break.
+const GAPS: usize = 200;
 
 /// A parsed five-field cron expression. Day of month and day of week, when both are
 /// restricted, are alternatives, as in Vixie cron and in Laravel.
@@ -23,6 +29,16 @@ const HORIZON_YEARS: i16 = 9;
 pub struct Cron {
     expression: String,
     schedule: croner::Cron,
+    period: SignedDuration,
+}
+
+/// What becomes of a wall clock time that a clock change skips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// It never comes: a program that compares the wall clock once a minute misses it.
+    Skip,
+    /// It comes as much later as the clock is put forward: a span of time still happens.
+    Shift,
 }
 
 impl Cron {
@@ -38,18 +54,28 @@ impl Cron {
             .build()
             .parse(expression)
             .map_err(|error| format!("`{expression}` is no five-field cron expression: {error}"))?;
-        let cron = Self {
+        let mut cron = Self {
             expression: expression.to_owned(),
             schedule,
+            period: SignedDuration::MAX,
         };
-        // Any start will do for the question whether it ever runs.
-        if cron
+        // Any start will do for the question whether and how often it runs.
+        let mut before = cron
             .next_wall(DateTime::constant(2024, 1, 1, 0, 0, 0, 0))
-            .is_none()
-        {
-            return Err(format!("`{expression}` never comes: no date matches it"));
+            .ok_or_else(|| format!("`{expression}` never comes: no date matches it"))?;
+        for _ in 0..GAPS {
+            let Some(next) = cron.next_wall(before) else {
+                break;
+            };
+            cron.period = cron.period.min(next.duration_since(before));
+            before = next;
         }
         Ok(cron)
+    }
+
+    /// The shortest time between two runs by the wall clock.
+    pub fn period(&self) -> SignedDuration {
+        self.period
     }
 
     /// The expression as it was written.
@@ -61,20 +87,26 @@ impl Cron {
     pub fn runs<'a>(
         &'a self,
         zone: &'a TimeZone,
+        gap: Gap,
         after: Timestamp,
         until: Timestamp,
     ) -> impl Iterator<Item = Timestamp> + 'a {
+        let start = zone.to_datetime(after);
         // Wall clocks go back by at most a few hours; starting earlier misses no repeated hour.
-        let start = zone.to_datetime(after).checked_sub(4.hours());
-        let mut wall = start.ok().and_then(|start| self.next_wall(start));
-        let end = zone.to_datetime(until).checked_add(4.hours()).ok();
+        let start = if is_steady(zone, after) {
+            Some(start)
+        } else {
+            start.checked_sub(AROUND_A_CHANGE).ok()
+        };
+        let mut wall = start.and_then(|start| self.next_wall(start));
+        let end = zone.to_datetime(until).checked_add(AROUND_A_CHANGE).ok();
         std::iter::from_fn(move || {
             while let (Some(at), Some(end)) = (wall, end) {
                 if at > end {
                     return None;
                 }
                 wall = self.next_wall(at);
-                match instant(zone, at) {
+                match instant(zone, gap, at) {
                     Some(run) if run > after && run <= until => return Some(run),
                     _ => {}
                 }
@@ -85,8 +117,7 @@ impl Cron {
 
     /// The next expected run after `after`, within the coming years.
     pub fn next(&self, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
-        let until = after + SignedDuration::from_hours(24 * 366 * i64::from(HORIZON_YEARS));
-        self.runs(zone, after, until).next()
+        self.runs(zone, Gap::Skip, after, horizon(after)).next()
     }
 
     fn next_wall(&self, after: DateTime) -> Option<DateTime> {
@@ -97,12 +128,27 @@ impl Cron {
     }
 }
 
-/// The instant of a wall clock time: none in a gap, the first of two in an overlap.
-fn instant(zone: &TimeZone, wall: DateTime) -> Option<Timestamp> {
+/// The end of a search that begins at `after`: some years later.
+pub fn horizon(after: Timestamp) -> Timestamp {
+    let years = SignedDuration::from_hours(24 * 366 * i64::from(HORIZON_YEARS));
+    after.checked_add(years).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether no clock change lies within a few hours.
+fn is_steady(zone: &TimeZone, at: Timestamp) -> bool {
+    let offset = |at: Timestamp| zone.to_offset(at);
+    let before = at.checked_sub(AROUND_A_CHANGE).unwrap_or(at);
+    let after = at.checked_add(AROUND_A_CHANGE).unwrap_or(at);
+    offset(before) == offset(after)
+}
+
+/// The instant of a wall clock time: the first of two in an overlap.
+fn instant(zone: &TimeZone, gap: Gap, wall: DateTime) -> Option<Timestamp> {
     let ambiguous = zone.to_ambiguous_timestamp(wall);
-    match ambiguous.offset() {
-        AmbiguousOffset::Gap { .. } => None,
-        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => {
+    match (ambiguous.offset(), gap) {
+        (AmbiguousOffset::Gap { .. }, Gap::Skip) => None,
+        (AmbiguousOffset::Gap { .. }, Gap::Shift) => ambiguous.later().ok(),
+        (AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. }, _) => {
             ambiguous.earlier().ok()
         }
     }
@@ -183,7 +229,12 @@ mod tests {
         let zone = TimeZone::get(zone).unwrap();
         Cron::parse(expression)
             .unwrap()
-            .runs(&zone, after.parse().unwrap(), until.parse().unwrap())
+            .runs(
+                &zone,
+                Gap::Skip,
+                after.parse().unwrap(),
+                until.parse().unwrap(),
+            )
             .map(|run| run.to_string())
             .collect()
     }

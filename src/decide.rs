@@ -104,6 +104,7 @@ pub fn decide(
         allowed_silence: look.silence.allowed,
         errors: look.errors,
         notifications,
+        withheld: Vec::new(),
         remediation,
     };
     (plan, next)

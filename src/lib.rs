@@ -9,12 +9,13 @@
 //! |---|---|
 //! | [`config`] | TOML and environment → [`config::Config`]; the only reader of the environment |
 //! | [`line`] | log line → [`line::Line`], by the patterns in `src/presets` |
-//! | [`cron`] | when a job should run |
+//! | [`cron`], [`job`] | when a job should run, and what is its own |
 //! | [`snapshot`] | what one look showed: known, or unknown for a reason |
 //! | [`state`], [`history`] | what is remembered between passes, and how a look is folded into it |
 //! | [`condition`], [`cause`] | what can be wrong, and why, with proof |
 //! | [`judge`] | what a look found |
 //! | [`incident`] | pending, firing, recovering, resolved; what is said when |
+//! | [`silence`] | when messages and restarts are withheld |
 //! | [`remedy`] | the gates before a restart, the proof after it |
 //! | [`mod@decide`] | all of it in order: `(scheduler, snapshot, state, now) → (plan, state)` |
 //! | [`plan`] | verdict, reason, messages and restart, as data |
@@ -44,6 +45,7 @@ pub mod cron;
 pub mod decide;
 pub mod history;
 pub mod incident;
+pub mod job;
 pub mod judge;
 pub mod lambda;
 pub mod line;
@@ -55,6 +57,7 @@ pub mod plan;
 pub mod remedy;
 pub mod replay;
 pub mod report;
+pub mod silence;
 pub mod snapshot;
 pub mod state;
 pub mod world;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::condition::{Condition, Fact, Severity};
+use crate::silence::Quiet;
 
 /// The decision for one scheduler.
 #[must_use]
@@ -31,6 +32,8 @@ pub struct Plan {
     pub errors: u32,
     /// What is to be said, in order.
     pub notifications: Vec<Notification>,
+    /// What was found and is not told, each with the reason.
+    pub withheld: Vec<Withheld>,
     /// What is to be done, or why nothing is; none where nothing is broken that a cure is for.
     pub remediation: Option<Remediation>,
 }
@@ -39,6 +42,43 @@ impl Plan {
     /// Whether there is nothing to do but to remember what was seen.
     pub fn is_empty(&self) -> bool {
         self.notifications.is_empty() && !self.remediation.as_ref().is_some_and(|r| r.allowed())
+    }
+}
+
+/// Something wrong that people are not told of in this pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// What is wrong.
+    pub condition: Condition,
+    /// Which replica, job or sense; none for the scheduler as a whole.
+    pub subject: Option<String>,
+    /// Why it is not told.
+    pub why: Withholding,
+}
+
+/// Why something wrong is not told. What was told already and has not changed is not withheld.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withholding {
+    /// It was found for the first time, without full corroboration.
+    SecondLook,
+    /// A trouble of the loop explains it.
+    Explained,
+    /// It comes and goes, which was told once.
+    Flapping,
+    /// Somebody wants to hear nothing of it for now.
+    Silenced(Quiet),
+}
+
+impl fmt::Display for Withholding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SecondLook => f.write_str("the next look decides"),
+            Self::Explained => f.write_str("explained by the loop's trouble"),
+            Self::Flapping => f.write_str("it comes and goes"),
+            Self::Silenced(quiet) => {
+                write!(f, "silenced until {:.0}: {}", quiet.until, quiet.reason)
+            }
+        }
     }
 }
 

@@ -170,6 +170,7 @@ mod tests {
             allowed_silence: SignedDuration::from_mins(5),
             errors: 2,
             notifications: vec![notification()],
+            withheld: Vec::new(),
             remediation: Some(Remediation {
                 incident: "web/scheduler-silent/1".to_owned(),
                 cure: CureKind::ForceNewDeployment,

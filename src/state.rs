@@ -10,6 +10,7 @@ use crate::cause::Cause;
 use crate::condition::{Condition, Fact, Severity, Slot};
 use crate::history::{ErrorHistory, Heartbeats, JobHistory};
 use crate::plan::{CureKind, Notification};
+use crate::silence::OneOff;
 
 /// The version of the document that this program writes. A newer one is refused.
 pub const SCHEMA: u32 = 1;
@@ -53,6 +54,9 @@ pub struct State {
     pub outbox: Vec<Notification>,
     /// Restarts, and whether more are allowed.
     pub restarts: Restarts,
+    /// Silences that somebody asked for, oldest first; those that are over are forgotten.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub silences: Vec<OneOff>,
     /// Fields of a version that this program does not know; kept as they are.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,

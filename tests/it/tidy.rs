@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that may know neither AWS, nor a clock, nor the environment, nor waiting.
-const PURE: [&str; 15] = [
+const PURE: [&str; 17] = [
     "line",
     "cron",
+    "job",
+    "silence",
     "snapshot",
     "state",
     "history",

@@ -67,6 +67,7 @@ fn plan() -> Plan {
         allowed_silence: SignedDuration::from_mins(5),
         errors: 3,
         notifications: Vec::new(),
+        withheld: Vec::new(),
         remediation: None,
     }
 }
