@@ -171,7 +171,13 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
         | Condition::NeverSeen
         | Condition::ServiceDown
         | Condition::DeploymentStuck => errors.filter(|error| error.aborts).collect(),
-        Condition::LogsSilent | Condition::WatchdogBlind | Condition::Misconfigured => Vec::new(),
+        Condition::JobOverdue
+        | Condition::JobFailing
+        | Condition::JobOverrun
+        | Condition::DuplicateRuns
+        | Condition::LogsSilent
+        | Condition::WatchdogBlind
+        | Condition::Misconfigured => Vec::new(),
     }
 }
 

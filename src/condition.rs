@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
@@ -17,6 +17,14 @@ pub enum Condition {
     ReplicaSilent,
     /// The loop lives, but every run aborts.
     SchedulerFailing,
+    /// The loop lives, and a job's expected run is missing.
+    JobOverdue,
+    /// A job failed several times in a row.
+    JobFailing,
+    /// A job's run takes longer than it may.
+    JobOverrun,
+    /// Two replicas run the same job for the same due time.
+    DuplicateRuns,
     /// Errors exceed the threshold and the baseline.
     ErrorSpike,
     /// ECS runs no task although it should.
@@ -35,10 +43,14 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition, for tables and tests.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::SchedulerSilent,
         Self::ReplicaSilent,
         Self::SchedulerFailing,
+        Self::JobOverdue,
+        Self::JobFailing,
+        Self::JobOverrun,
+        Self::DuplicateRuns,
         Self::ErrorSpike,
         Self::ServiceDown,
         Self::LogsSilent,
@@ -54,6 +66,10 @@ impl Condition {
             Self::SchedulerSilent => "scheduler-silent",
             Self::ReplicaSilent => "replica-silent",
             Self::SchedulerFailing => "scheduler-failing",
+            Self::JobOverdue => "job-overdue",
+            Self::JobFailing => "job-failing",
+            Self::JobOverrun => "job-overrun",
+            Self::DuplicateRuns => "duplicate-runs",
             Self::ErrorSpike => "error-spike",
             Self::ServiceDown => "service-down",
             Self::LogsSilent => "logs-silent",
@@ -73,9 +89,14 @@ impl Condition {
             | Self::LogsSilent
             | Self::WatchdogBlind
             | Self::Misconfigured => Severity::Critical,
-            Self::ReplicaSilent | Self::ErrorSpike | Self::NeverSeen | Self::DeploymentStuck => {
-                Severity::Warning
-            }
+            Self::ReplicaSilent
+            | Self::JobOverdue
+            | Self::JobFailing
+            | Self::JobOverrun
+            | Self::DuplicateRuns
+            | Self::ErrorSpike
+            | Self::NeverSeen
+            | Self::DeploymentStuck => Severity::Warning,
         }
     }
 
@@ -85,7 +106,11 @@ impl Condition {
             Self::SchedulerSilent => RestartHelps::Yes,
             Self::ReplicaSilent => RestartHelps::OneTask,
             Self::SchedulerFailing => RestartHelps::ByCause,
-            Self::ErrorSpike
+            Self::JobOverdue
+            | Self::JobFailing
+            | Self::JobOverrun
+            | Self::DuplicateRuns
+            | Self::ErrorSpike
             | Self::ServiceDown
             | Self::LogsSilent
             | Self::NeverSeen
@@ -104,6 +129,10 @@ impl Condition {
             | Self::LogsSilent
             | Self::NeverSeen => Slot::Loop,
             Self::ReplicaSilent => Slot::Replica,
+            Self::JobOverdue => Slot::JobRuns,
+            Self::JobFailing => Slot::JobFailures,
+            Self::JobOverrun => Slot::JobRuntime,
+            Self::DuplicateRuns => Slot::Duplicates,
             Self::ErrorSpike => Slot::Errors,
             Self::DeploymentStuck => Slot::Deployment,
             Self::WatchdogBlind => Slot::Watchdog,
@@ -126,6 +155,14 @@ pub enum Slot {
     Loop,
     /// One replica; the subject is its task.
     Replica,
+    /// The runs of one job; the subject is its name, none for several jobs at once.
+    JobRuns,
+    /// The failures of one job, likewise.
+    JobFailures,
+    /// The runtime of one job, likewise.
+    JobRuntime,
+    /// The second runs of one job, likewise.
+    Duplicates,
     /// The errors in the log.
     Errors,
     /// The service's deployment.
@@ -134,6 +171,16 @@ pub enum Slot {
     Watchdog,
     /// The watchdog's configuration.
     Configuration,
+}
+
+impl Slot {
+    /// Whether it is about jobs.
+    pub fn is_of_jobs(self) -> bool {
+        matches!(
+            self,
+            Self::JobRuns | Self::JobFailures | Self::JobRuntime | Self::Duplicates
+        )
+    }
 }
 
 /// Whether a restart can help.
@@ -174,7 +221,8 @@ impl Severity {
 pub struct Finding {
     /// What is wrong.
     pub condition: Condition,
-    /// Which replica, or which of the watchdog's own senses; none for the scheduler as a whole.
+    /// Which replica, which job, or which of the watchdog's own senses; none for the scheduler
+    /// as a whole.
     pub subject: Option<String>,
     /// When the trouble began, as far as the evidence tells.
     pub since: Timestamp,
@@ -184,6 +232,8 @@ pub struct Finding {
     pub causes: Vec<Cause>,
     /// The numbers that prove the condition, as a sentence for people who read the report.
     pub proof: Vec<Fact>,
+    /// The longest pause between two reminders of it, where it has a pace of its own.
+    pub longest_pause: Option<SignedDuration>,
 }
 
 /// A fact that proves a condition. Messages say it in the reader's language.
@@ -271,9 +321,78 @@ pub enum Fact {
         /// The first pass.
         at: Timestamp,
     },
+    /// Runs of a job that did not happen.
+    MissedRuns {
+        /// The job.
+        job: String,
+        /// How many.
+        count: u32,
+        /// The due time of the first.
+        first: Timestamp,
+        /// The due time of the last.
+        last: Timestamp,
+    },
+    /// Further jobs of which runs did not happen.
+    MoreMissed {
+        /// How many jobs.
+        jobs: u32,
+    },
+    /// The newest run of a job.
+    LastRun {
+        /// When it began; none if none has been seen.
+        at: Option<Timestamp>,
+    },
+    /// The next expected run of a job.
+    NextRun {
+        /// When it is due.
+        at: Timestamp,
+    },
+    /// Failures of a job in a row.
+    Failures {
+        /// How many.
+        count: u32,
+        /// This many are reported.
+        tolerance: u32,
+        /// The newest exit code, where one was told.
+        exit_code: Option<i32>,
+        /// The newest.
+        at: Timestamp,
+    },
+    /// A run that takes longer than it may.
+    Runtime {
+        /// How long it took, or has been running, in seconds.
+        seconds: i64,
+        /// How long it may take, in seconds.
+        allowed: i64,
+        /// It has not ended yet.
+        running: bool,
+    },
+    /// Due times of a job in a row that ran on two streams.
+    Twice {
+        /// How many.
+        count: u32,
+        /// The newest second run.
+        at: Timestamp,
+        /// The streams of the newest.
+        streams: Vec<String>,
+    },
+    /// Jobs that are in the same trouble.
+    Jobs {
+        /// Their names, the first of them.
+        names: Vec<String>,
+        /// How many more.
+        more: u32,
+    },
     /// Mistakes in the configuration.
     Mistakes {
         /// Each with its place.
         list: Vec<String>,
     },
+}
+
+impl Fact {
+    /// Whether it tells of runs that did not happen.
+    pub fn is_of_missed_runs(&self) -> bool {
+        matches!(self, Self::MissedRuns { .. } | Self::MoreMissed { .. })
+    }
 }

@@ -6,11 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::condition::{Condition, Fact, Finding, Slot};
 use crate::config::{Mistakes, Scheduler};
+use crate::due::{self, Loop};
 use crate::history;
-use crate::incident::{self, Moment, News};
+use crate::incident::{self, Advance, Moment, News};
 use crate::judge::{self, Look};
 use crate::plan::{Notification, Occasion, Plan, Reason, Remediation, Verdict};
 use crate::remedy;
+use crate::silence::{self, Quiet};
 use crate::snapshot::{Observed, Snapshot};
 use crate::state::{Blind, Incident, Phase, SCHEMA, State};
 
@@ -41,21 +43,31 @@ pub fn decide(
         next.checked_until = next.checked_until.max(Some(window.until));
     }
     count_blindness(&mut next, snapshot, now, counts);
+    (next.silences).retain(|silence| silence.until > now);
+    let quiet = quiet(scheduler, &next, now);
 
-    let look = judge::look(scheduler, snapshot, &next, state.checked_until, now);
+    let mut look = judge::look(scheduler, snapshot, &next, state.checked_until, now);
     remember_excuse(&mut next, &look, now);
+    let seeing = snapshot.log.known().is_some();
+    let standing = standing(&next, &look, seeing);
+    due::account(&mut next, scheduler, standing, now);
+    if standing == Loop::Lives {
+        look.findings.extend(judge::jobs(scheduler, &next, now));
+    }
     let service = snapshot.service.as_ref().and_then(Observed::known);
     let moment = Moment {
         scheduler: &scheduler.name,
         now,
         counts,
-        seeing: snapshot.log.known().is_some(),
+        seeing,
         service,
         remind_after: scheduler.remind_after,
+        quiet: &quiet,
     };
 
-    let outcomes = remedy::follow_up(&mut next, scheduler, service, now);
-    let mut news = incident::advance(&mut next, &look, &moment);
+    let outcomes = remedy::follow_up(&mut next, scheduler, service, &quiet, now);
+    let Advance { mut news, withheld } = incident::advance(&mut next, &look, &moment);
+    tell_runs(&mut next, scheduler, &news);
     for outcome in outcomes {
         let incident = (next.incidents.iter_mut()).find(|i| i.id == outcome.incident);
         // An incident that ends in this very pass says in its last message what ended it.
@@ -65,11 +77,11 @@ pub fn decide(
             news.push(incident::say(incident, outcome.occasion, now));
         }
     }
-    let remediation = remedy::plan(&next, scheduler, snapshot, &look, now);
+    let remediation = remedy::plan(&next, scheduler, snapshot, &look, &quiet, now);
 
     let verdict = verdict(&next, &look, &moment);
     remedy::mind_lockout(&mut next, verdict, now);
-    let reason = reason(&next, &look, verdict);
+    let reason = reason(&next, &look, verdict, &quiet);
     let notifications: Vec<Notification> = (news.iter())
         .filter_map(|news| {
             let incident = next.incidents.iter().find(|i| i.id == news.incident)?;
@@ -104,7 +116,7 @@ pub fn decide(
         allowed_silence: look.silence.allowed,
         errors: look.errors,
         notifications,
-        withheld: Vec::new(),
+        withheld,
         remediation,
     };
     (plan, next)
@@ -129,6 +141,7 @@ pub fn configuration(
         proof: vec![Fact::Mistakes {
             list: mistakes.0.iter().map(ToString::to_string).collect(),
         }],
+        longest_pause: None,
     }));
     let moment = Moment {
         scheduler: name,
@@ -137,14 +150,76 @@ pub fn configuration(
         seeing: true,
         service: None,
         remind_after: CONFIGURATION_REMINDER,
+        quiet: &BTreeMap::new(),
     };
-    for news in incident::advance(&mut next, &look, &moment) {
+    for news in incident::advance(&mut next, &look, &moment).news {
         if let Some(incident) = next.incidents.iter().find(|i| i.id == news.incident) {
             let notification = notification(name, &next, incident, &news, None, &look);
             put_in_outbox(&mut next.outbox, &notification);
         }
     }
     next
+}
+
+/// What somebody wants to hear nothing of at present.
+fn quiet(scheduler: &Scheduler, state: &State, now: Timestamp) -> BTreeMap<Condition, Quiet> {
+    if scheduler.silences.is_empty() && state.silences.is_empty() {
+        return BTreeMap::new();
+    }
+    (Condition::ALL.into_iter())
+        .filter_map(|condition| {
+            let quiet = silence::quiet(scheduler, state, condition, now)?;
+            Some((condition, quiet))
+        })
+        .collect()
+}
+
+/// What the loop's standing means for the jobs.
+fn standing(state: &State, look: &Look, seeing: bool) -> Loop {
+    let open = (state.incidents.iter()).any(|i| i.slot == Slot::Loop && i.is_open());
+    match look.excuse {
+        Some(Reason::DesiredCountZero) => Loop::Off,
+        Some(_) => Loop::Unclear,
+        None if !seeing || open || look.has(Slot::Loop) => Loop::Unclear,
+        None => Loop::Lives,
+    }
+}
+
+/// Runs of jobs that a message names one by one; of the others it tells how many there are.
+const MOST_TOLD: usize = 8;
+
+/// Adds to incidents that are over which runs they cost.
+fn tell_runs(state: &mut State, scheduler: &Scheduler, news: &[News]) {
+    for news in news
+        .iter()
+        .filter(|news| news.occasion == Occasion::Resolved)
+    {
+        let about = (state.incidents.iter()).position(|i| i.id == news.incident);
+        let Some(index) = about else { continue };
+        let incident = &state.incidents[index];
+        match (incident.slot, incident.subject.clone()) {
+            (Slot::Loop, _) => {
+                let (since, end) = (incident.since, incident.ended_at.unwrap_or(news.at));
+                let lost = due::close(state, scheduler, since, end);
+                let more = lost.len().saturating_sub(MOST_TOLD);
+                let proof = &mut state.incidents[index].proof;
+                let told = lost.iter().take(MOST_TOLD);
+                proof.extend(told.filter_map(|lost| lost.missed.fact(&lost.job)));
+                proof.extend((more > 0).then(|| Fact::MoreMissed {
+                    jobs: u32::try_from(more).unwrap_or(u32::MAX),
+                }));
+            }
+            (Slot::JobRuns, Some(job)) => {
+                let missed = state.jobs.get(&job).map(|history| history.missed.clone());
+                let missed = missed.unwrap_or_default();
+                let incident = &mut state.incidents[index];
+                incident.ended_at = missed.back.or(incident.ended_at);
+                (incident.proof).retain(|known| !matches!(known, Fact::MissedRuns { .. }));
+                incident.proof.extend(missed.fact(&job));
+            }
+            _ => {}
+        }
+    }
 }
 
 fn count_blindness(state: &mut State, snapshot: &Snapshot, now: Timestamp, counts: bool) {
@@ -192,7 +267,7 @@ fn verdict(state: &State, look: &Look, moment: &Moment<'_>) -> Verdict {
     let any = |phase: Phase| state.incidents.iter().any(|i| i.phase == phase);
     if !moment.seeing {
         Verdict::Unknown
-    } else if look.excuse.is_some() {
+    } else if look.excuse.is_some() || all_silenced(state, moment.quiet) {
         Verdict::Suspended
     } else if any(Phase::Firing) || any(Phase::Recovering) {
         Verdict::Firing
@@ -203,9 +278,26 @@ fn verdict(state: &State, look: &Look, moment: &Moment<'_>) -> Verdict {
     }
 }
 
-fn reason(state: &State, look: &Look, verdict: Verdict) -> Reason {
+/// Whether something is wrong, and nobody wants to hear of any of it.
+fn all_silenced(state: &State, quiet: &BTreeMap<Condition, Quiet>) -> bool {
+    let mut wrong = (state.incidents.iter())
+        .filter(|incident| incident.phase != Phase::Resolved)
+        .map(|incident| quiet.contains_key(&incident.condition))
+        .peekable();
+    wrong.peek().is_some() && wrong.all(|silenced| silenced)
+}
+
+fn reason(
+    state: &State,
+    look: &Look,
+    verdict: Verdict,
+    quiet: &BTreeMap<Condition, Quiet>,
+) -> Reason {
+    let silence = || quiet.values().max_by_key(|quiet| quiet.until).cloned();
     match verdict {
-        Verdict::Suspended => look.excuse.clone().unwrap_or_else(|| look.calm.clone()),
+        Verdict::Suspended => (look.excuse.clone())
+            .or_else(|| silence().map(Reason::Silenced))
+            .unwrap_or_else(|| look.calm.clone()),
         Verdict::Pending => Reason::SecondLookNeeded,
         Verdict::Firing if look.findings.is_empty() => Reason::Recovering,
         Verdict::Firing if state.incidents.iter().any(|i| i.phase == Phase::Firing) => {
@@ -254,9 +346,10 @@ fn notification(
 /// When the trouble ended: with the heartbeat that broke the silence, else with the first look
 /// that was good again.
 fn ended(state: &State, incident: &Incident, now: Timestamp) -> Timestamp {
-    let resumed = (state.heartbeats.resumed_at)
-        .filter(|at| incident.slot == Slot::Loop && *at > incident.since);
-    resumed.or(incident.steady_since).unwrap_or(now)
+    (incident.ended_at)
+        .or_else(|| due::came_back(incident, &state.heartbeats))
+        .or(incident.steady_since)
+        .unwrap_or(now)
 }
 
 /// Adds a message to those that wait. A newer reminder of an incident takes the place of one

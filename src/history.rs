@@ -1,7 +1,10 @@
 //! What the log has shown so far, folded into a few numbers. Folding the same lines in again,
-//! or in another order, changes nothing: every update takes a maximum or replaces a count.
+//! or in another order, changes nothing: every update takes a maximum, replaces a count, or
+//! waits until its lines have settled.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod job;
+
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,9 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::ErrorNote;
 use crate::config::{Scheduler, StaleAfter};
-use crate::line::{JobEvent, Kind, Line, Pulse};
+use crate::due;
+use crate::line::{Kind, Line, Pulse};
 use crate::snapshot::LogWindow;
 use crate::state::State;
+
+use job::Run;
+pub use job::{Failures, JobHistory, LastRun, Twice};
 
 /// Heartbeats closer together than this are one: a run prints several lines.
 const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);
@@ -26,17 +33,10 @@ const NEXT_RUN: SignedDuration = SignedDuration::from_secs(45);
 /// Jobs of a stream that are watched for their next run.
 const MOST_RUNNING: usize = 64;
 
-/// The pause of the usual loop; a line that ends a run is followed by the next run's after it.
-const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
-
 /// Gaps between heartbeats that must be known before they tell what is usual.
 const ENOUGH_GAPS: u64 = 10;
 
-/// Jobs that take longer than this are remembered even when they are not configured.
-const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
-
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const HOUR_SECONDS: i64 = 3600;
 const MINUTE_SECONDS: i64 = 60;
 
@@ -54,9 +54,6 @@ const LONGEST_STREAM: usize = 200;
 
 /// Jobs that are remembered.
 const MOST_JOBS: usize = 150;
-
-/// Starts of a job that are remembered; two give its period.
-const MOST_STARTS: usize = 3;
 
 /// Aborts and errors that are remembered, newest last.
 const MOST_NOTES: usize = 12;
@@ -139,7 +136,7 @@ impl StreamBeats {
 }
 
 /// Enough of a name to tell it from a few dozen others; the whole would take up the document.
-fn short_hash(name: &str) -> u32 {
+pub(crate) fn short_hash(name: &str) -> u32 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     // The lower half.
@@ -375,82 +372,14 @@ fn minute_of(at: Timestamp) -> i64 {
     at.as_second().div_euclid(MINUTE_SECONDS)
 }
 
-/// What is known of one job.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct JobHistory {
-    /// The newest starts, oldest first.
-    pub starts: Vec<Timestamp>,
-    /// The newest end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended_at: Option<Timestamp>,
-    /// The newest failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed_at: Option<Timestamp>,
-    /// The longest foreground run that the log has shown, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub longest_seconds: Option<i64>,
-}
-
-impl JobHistory {
-    /// When the log mentioned it last.
-    pub fn last_seen(&self) -> Option<Timestamp> {
-        self.starts
-            .last()
-            .copied()
-            .max(self.ended_at)
-            .max(self.failed_at)
-    }
-
-    /// The longest foreground run that the log has shown.
-    pub fn longest(&self) -> Option<SignedDuration> {
-        self.longest_seconds.map(SignedDuration::from_secs)
-    }
-
-    fn started(&mut self, at: Timestamp) {
-        // Two lines may tell of one start with slightly different times.
-        let known = (self.starts.iter()).any(|known| known.duration_since(at).abs() < ONE_BEAT);
-        if !known {
-            self.starts.push(at);
-            self.starts.sort_unstable();
-            let surplus = self.starts.len().saturating_sub(MOST_STARTS);
-            self.starts.drain(..surplus);
-        }
-    }
-
-    fn took(&mut self, took: SignedDuration) {
-        self.longest_seconds = self.longest_seconds.max(Some(took.as_secs()));
-    }
-
-    /// Whether it was probably due in `[from, until]`, judged by its earlier starts: a whole
-    /// number of its periods, or of days, after the last one.
-    pub fn was_due(&self, from: Timestamp, until: Timestamp) -> bool {
-        let Some(last) = self.starts.last() else {
-            return false;
-        };
-        // One start alone may be of an hourly job.
-        let periods = match self.starts.as_slice() {
-            [.., before, last] => [DAY, last.duration_since(*before)],
-            _ => [DAY, HOUR],
-        };
-        periods.into_iter().any(|period| {
-            let (period, ahead) = (period.as_secs(), until.duration_since(*last).as_secs());
-            if period <= 0 || ahead <= 0 {
-                return false;
-            }
-            // The last whole number of periods up to `until`; at least one.
-            let due = (ahead / period) * period;
-            due > 0 && *last + SignedDuration::from_secs(due) >= from
-        })
-    }
-}
-
 /// Folds a window of the log into what is known.
 pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: Timestamp) {
     // The gap that an outage leaves is not usual; while nothing is known to be usual, all count.
     let usual = state.heartbeats.usual_gap();
     let longest = usual.filter(|_| state.is_down()).map(|usual| usual * 2);
     let settled = now - state.overlap();
+    due::expect(state, scheduler, now);
+    due::skip_unseen(state, scheduler, window);
     let mut streams: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
     for line in &window.lines {
         streams.entry(&line.stream).or_default().push(line);
@@ -467,8 +396,9 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
                 .filter_map(|(index, line)| Run::of(line, lines.get(index + 1).copied())),
         );
     }
-    state.heartbeats.settled_until = state.heartbeats.settled_until.max(Some(settled));
-    fold_jobs(state, scheduler, &runs);
+    let before = state.heartbeats.settled_until;
+    job::fold(state, scheduler, &mut runs, before, settled);
+    state.heartbeats.settled_until = before.max(Some(settled));
     let clean = state.heartbeats.last_clean;
     let aborts = &mut state.heartbeats.aborts;
     aborts.retain(|at| clean.is_none_or(|clean| *at > clean));
@@ -541,77 +471,6 @@ fn settle_runs(beats: &mut Heartbeats, stream: &str, lines: &[&Line], settled: T
             }
             _ => {}
         }
-    }
-}
-
-fn fold_jobs(state: &mut State, scheduler: &Scheduler, runs: &[Run<'_>]) {
-    let long: BTreeSet<&str> = (runs.iter())
-        .filter(|run| run.took.is_some_and(|took| took >= LONG_JOB))
-        .map(|run| run.job)
-        .collect();
-    for run in runs {
-        let configured = scheduler.jobs.iter().any(|job| job.name == run.job);
-        if !configured && !long.contains(run.job) && !state.jobs.contains_key(run.job) {
-            continue;
-        }
-        let job = state.jobs.entry(run.job.to_owned()).or_default();
-        job.started(run.start);
-        if let Some(took) = run.took {
-            job.took(took);
-        }
-        match run.event {
-            JobEvent::Ended { .. } => job.ended_at = job.ended_at.max(Some(run.at)),
-            JobEvent::Failed { .. } => job.failed_at = job.failed_at.max(Some(run.at)),
-            JobEvent::Started | JobEvent::Skipped => {}
-        }
-    }
-}
-
-/// What one line tells of one run of a job.
-struct Run<'a> {
-    job: &'a str,
-    event: &'a JobEvent,
-    at: Timestamp,
-    start: Timestamp,
-    /// How long the loop waited for it: not at all, for one in the background.
-    took: Option<SignedDuration>,
-}
-
-impl<'a> Run<'a> {
-    fn of(line: &'a Line, next: Option<&Line>) -> Option<Self> {
-        let Kind::Job {
-            name,
-            event,
-            background,
-        } = &line.kind
-        else {
-            return None;
-        };
-        let (start, took) = match event {
-            JobEvent::Skipped => return None,
-            // Up to Laravel 9.20 a line marks the start, and the next line shows that it ended.
-            JobEvent::Started => {
-                let pause = next.map(|next| next.at.duration_since(line.at));
-                (
-                    line.at,
-                    pause.map(|pause| (pause - LOOP_PAUSE).max(SignedDuration::ZERO)),
-                )
-            }
-            JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
-                (line.at - took.unwrap_or_default(), *took)
-            }
-        };
-        Some(Self {
-            job: name,
-            event,
-            at: line.at,
-            start,
-            took: if *background {
-                Some(SignedDuration::ZERO)
-            } else {
-                took
-            },
-        })
     }
 }
 

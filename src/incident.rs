@@ -1,10 +1,14 @@
 //! The life of an incident: pending, firing, recovering, resolved; and what is said of it when.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
-use crate::condition::{Finding, Slot};
+use crate::condition::{Condition, Finding, Slot};
+use crate::due;
 use crate::judge::Look;
-use crate::plan::{Occasion, Reason};
+use crate::plan::{Occasion, Reason, Withheld, Withholding};
+use crate::silence::Quiet;
 use crate::snapshot::ServiceFacts;
 use crate::state::{Incident, Phase, State};
 
@@ -55,21 +59,46 @@ pub struct Moment<'a> {
     pub service: Option<&'a ServiceFacts>,
     /// Time to the first reminder.
     pub remind_after: SignedDuration,
+    /// What somebody wants to hear nothing of.
+    pub quiet: &'a BTreeMap<Condition, Quiet>,
+}
+
+/// What one look means for the incidents.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Advance {
+    /// What is to be said.
+    pub news: Vec<News>,
+    /// What was found and is not said.
+    pub withheld: Vec<Withheld>,
 }
 
 /// Carries all incidents over one look, and says what is new.
-pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Vec<News> {
-    let mut news = Vec::new();
+pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Advance {
+    let mut advance = Advance::default();
     let open = (state.incidents.iter()).any(|i| i.slot == Slot::Loop && i.is_open());
     let down = open || look.has(Slot::Loop);
     for finding in &look.findings {
         // A loop that is down explains the rest; what was told already goes on untold.
+        let slot = finding.condition.slot();
         let explained = down
-            && matches!(
-                finding.condition.slot(),
-                Slot::Replica | Slot::Errors | Slot::Deployment
-            );
-        news.extend(found(state, finding, explained, moment));
+            && (slot.is_of_jobs()
+                || matches!(slot, Slot::Replica | Slot::Errors | Slot::Deployment));
+        let said = found(state, finding, explained, moment);
+        let silence = moment.quiet.get(&finding.condition);
+        let why = match said {
+            Said::News(news) => {
+                advance.news.push(news);
+                continue;
+            }
+            Said::Nothing => continue,
+            Said::Withheld(_) if silence.is_some() => silence.cloned().map(Withholding::Silenced),
+            Said::Withheld(why) => why,
+        };
+        advance.withheld.extend(why.map(|why| Withheld {
+            condition: finding.condition,
+            subject: finding.subject.clone(),
+            why,
+        }));
     }
     let absent: Vec<usize> = (0..state.incidents.len())
         .filter(|index| {
@@ -80,7 +109,8 @@ pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Vec<News>
         .collect();
     for index in absent {
         let beat = newest_beat(state, &state.incidents[index], moment.service);
-        news.extend(not_found(&mut state.incidents[index], look, beat, moment));
+        let said = not_found(&mut state.incidents[index], look, beat, down, moment);
+        advance.news.extend(said);
     }
     state.incidents.retain(|incident| match incident.phase {
         // Never told, and not there any more: forgotten.
@@ -91,7 +121,24 @@ pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Vec<News>
             .is_some_and(|at| moment.now.duration_since(*at) < FLAPPING_SPAN),
         Phase::Firing | Phase::Recovering => true,
     });
-    news
+    for news in &advance.news {
+        let resolved = (state.incidents.iter_mut())
+            .find(|incident| incident.id == news.incident && incident.phase == Phase::Resolved);
+        if let Some(incident) = resolved {
+            let ended = due::came_back(incident, &state.heartbeats);
+            incident.ended_at = Some(ended.unwrap_or(moment.now));
+        }
+    }
+    advance
+}
+
+/// What comes of a finding.
+enum Said {
+    News(News),
+    /// It was told already and has not changed.
+    Nothing,
+    /// It would be told, but for this reason, or for a silence where there is none.
+    Withheld(Option<Withholding>),
 }
 
 fn is_about(incident: &Incident, finding: &Finding) -> bool {
@@ -99,17 +146,13 @@ fn is_about(incident: &Incident, finding: &Finding) -> bool {
 }
 
 /// Something was found: a new incident, or one more sign of a known one.
-fn found(
-    state: &mut State,
-    finding: &Finding,
-    explained: bool,
-    moment: &Moment<'_>,
-) -> Option<News> {
+fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<'_>) -> Said {
     let now = moment.now;
+    let silenced = moment.quiet.contains_key(&finding.condition);
     let known = (state.incidents.iter()).position(|incident| is_about(incident, finding));
     let known = match known {
         Some(index) if state.incidents[index].phase != Phase::Resolved => index,
-        _ if explained => return None,
+        _ if explained => return Said::Withheld(Some(Withholding::Explained)),
         // A new incident of a slot inherits the transitions of the one before.
         earlier => {
             let transitions = earlier
@@ -129,24 +172,38 @@ fn found(
     match incident.phase {
         Phase::Pending => {
             let second_look = moment.counts && now > incident.found_at;
-            (finding.corroborated || second_look).then(|| fire(incident, now))
+            if silenced {
+                Said::Withheld(None)
+            } else if finding.corroborated || second_look {
+                Said::News(fire(incident, now))
+            } else {
+                Said::Withheld(Some(Withholding::SecondLook))
+            }
         }
         Phase::Recovering => {
             incident.phase = Phase::Firing;
             incident.good_looks = 0;
             incident.good_beats = 0;
             incident.steady_since = Some(now);
-            None
+            if incident.flapping {
+                Said::Withheld(Some(Withholding::Flapping))
+            } else {
+                Said::Nothing
+            }
         }
         Phase::Firing => {
             if incident.flapping && is_steady(incident, now) {
                 incident.flapping = false;
             }
-            (!explained)
-                .then(|| still_firing(incident, moment))
-                .flatten()
+            if silenced {
+                return Said::Withheld(None);
+            }
+            if explained {
+                return Said::Nothing;
+            }
+            still_firing(incident, finding.longest_pause, moment).map_or(Said::Nothing, Said::News)
         }
-        Phase::Resolved => None,
+        Phase::Resolved => Said::Nothing,
     }
 }
 
@@ -168,6 +225,7 @@ fn begin(finding: &Finding, transitions: Vec<Timestamp>, moment: &Moment<'_>) ->
         since: finding.since,
         found_at: moment.now,
         fired_at: None,
+        ended_at: None,
         notified_at: None,
         messages: 0,
         reminders: 0,
@@ -200,16 +258,20 @@ fn fire(incident: &mut Incident, now: Timestamp) -> News {
 }
 
 /// A firing incident goes on: news if it has a new face, a reminder if it is time for one.
-fn still_firing(incident: &mut Incident, moment: &Moment<'_>) -> Option<News> {
+fn still_firing(
+    incident: &mut Incident,
+    longest_pause: Option<SignedDuration>,
+    moment: &Moment<'_>,
+) -> Option<News> {
     let face = face(incident);
     if !incident.told.contains(&face) && incident.told.len() < MOST_FACES {
         incident.told.push(face);
         incident.reminders = 0;
         return Some(say(incident, Occasion::Changed, moment.now));
     }
-    let doublings = incident.reminders.min(16);
-    let pause =
-        (moment.remind_after * (1 << doublings)).min(LONGEST_REMINDER.max(moment.remind_after));
+    let doublings = incident.reminders.min(12);
+    let longest = longest_pause.unwrap_or(LONGEST_REMINDER);
+    let pause = (moment.remind_after * (1 << doublings)).min(longest.max(moment.remind_after));
     let due = (incident.notified_at).is_none_or(|at| moment.now.duration_since(at) >= pause);
     due.then(|| {
         incident.reminders += 1;
@@ -223,13 +285,15 @@ fn not_found(
     incident: &mut Incident,
     look: &Look,
     beat: Beat,
+    down: bool,
     moment: &Moment<'_>,
 ) -> Option<News> {
     if incident.phase == Phase::Pending {
         return None;
     }
     let about_loop = matches!(incident.slot, Slot::Loop | Slot::Replica);
-    if about_loop && look.excuse == Some(Reason::DesiredCountZero) {
+    let silenced = moment.quiet.contains_key(&incident.condition);
+    if about_loop && look.excuse == Some(Reason::DesiredCountZero) && !silenced {
         incident.steady_since = Some(moment.now);
         return Some(resolve(incident, moment.now));
     }
@@ -247,6 +311,10 @@ fn not_found(
                 && moment.service.is_some()
         }
         Slot::Errors => moment.seeing && !look.has(Slot::Loop),
+        // While the loop is in trouble, its jobs are inside that incident.
+        Slot::JobRuns | Slot::JobFailures | Slot::JobRuntime | Slot::Duplicates => {
+            moment.seeing && look.excuse.is_none() && !down
+        }
         Slot::Deployment => moment.service.is_some(),
         Slot::Watchdog => match incident.subject.as_deref() {
             Some(crate::judge::ECS) => moment.service.is_some(),
@@ -280,8 +348,9 @@ fn not_found(
         GOOD_LOOKS
     };
     let good = incident.good_looks >= enough && beating;
-    let quiet = !incident.flapping || is_steady(incident, moment.now);
-    (good && quiet).then(|| resolve(incident, moment.now))
+    let steady = !incident.flapping || is_steady(incident, moment.now);
+    // What ends in a silence is told when the silence ends.
+    (good && steady && !silenced).then(|| resolve(incident, moment.now))
 }
 
 /// The newest heartbeat of what an incident is about.

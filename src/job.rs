@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 
 use crate::cron::{Cron, Gap};
+use crate::history::short_hash;
 
 /// A day; jobs that run less often are judged more strictly.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -47,6 +48,8 @@ pub struct Job {
     pub matcher: Option<Matcher>,
     /// Only one replica may run it at a time (Laravel's `onOneServer`).
     pub on_one_server: bool,
+    /// A hash of all that decides when it is due; see [`Job::planned`].
+    pub plan: u32,
 }
 
 /// Tells a job's lines from others where its name is not enough.
@@ -154,7 +157,18 @@ impl Job {
             failure_tolerance: None,
             matcher: None,
             on_one_server: true,
+            plan: 0,
         }
+        .planned()
+    }
+
+    /// The job with the hash of when it is due, by which the state notices another schedule.
+    pub fn planned(mut self) -> Self {
+        let times: Vec<&str> = self.cron.iter().map(Cron::expression).collect();
+        let zone = self.timezone.iana_name();
+        let when = format!("{times:?}{zone:?}{:?}{}", self.active, self.elsewhere);
+        self.plan = short_hash(&when);
+        self
     }
 
     /// Whether a job line is about this job. `name` is the line's normalised job name.

@@ -1,5 +1,9 @@
 //! What one look found: conditions, in the order in which they explain each other.
 
+mod jobs;
+
+pub use jobs::jobs;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cause::{self, Clues, ErrorNote};
@@ -500,6 +504,7 @@ fn stuck_deployment(facts: &ServiceFacts, now: Timestamp) -> Option<Finding> {
         corroborated: true,
         causes: Vec::new(),
         proof,
+        longest_pause: None,
     })
 }
 
@@ -585,6 +590,7 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
                     why: why(sense)?.to_string(),
                     passes: blind.passes,
                 }],
+                longest_pause: None,
             })
         })
         .collect()
@@ -639,6 +645,7 @@ impl Scene<'_> {
             corroborated: true,
             causes,
             proof,
+            longest_pause: None,
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | [`cron`], [`job`] | when a job should run, and what is its own |
 //! | [`snapshot`] | what one look showed: known, or unknown for a reason |
 //! | [`state`], [`history`] | what is remembered between passes, and how a look is folded into it |
+//! | [`due`] | what became of the runs that were due: answered, missed, lost |
 //! | [`condition`], [`cause`] | what can be wrong, and why, with proof |
 //! | [`judge`] | what a look found |
 //! | [`incident`] | pending, firing, recovering, resolved; what is said when |
@@ -43,6 +44,7 @@ pub mod condition;
 pub mod config;
 pub mod cron;
 pub mod decide;
+pub mod due;
 pub mod history;
 pub mod incident;
 pub mod job;

@@ -23,6 +23,10 @@ const SIDE_BY_SIDE: usize = 64;
 /// How far the first look at a scheduler goes back, at least.
 const FIRST_LOOK: SignedDuration = SignedDuration::from_mins(30);
 
+/// How far the first look goes back where a job runs less often than [`FIRST_LOOK`] shows: a day
+/// and a little, so that the last run of a daily job is known at once.
+const FIRST_LOOK_FOR_JOBS: SignedDuration = SignedDuration::from_hours(25);
+
 /// How far any look goes back: after a longer pause the older lines are not worth their scan.
 const LONGEST_LOOK: SignedDuration = SignedDuration::from_hours(25);
 
@@ -330,7 +334,9 @@ fn window_start(scheduler: &Scheduler, state: &State, now: Timestamp) -> Timesta
                 StaleAfter::Auto => FIRST_LOOK,
                 StaleAfter::Fixed(fixed) => fixed,
             };
-            now - FIRST_LOOK.max(stale_after)
+            let rare = scheduler.jobs.iter().any(|job| job.period() > FIRST_LOOK);
+            let for_jobs = rare.then_some(FIRST_LOOK_FOR_JOBS).unwrap_or_default();
+            now - FIRST_LOOK.max(stale_after).max(for_jobs)
         }
     };
     from.max(now - LONGEST_LOOK)

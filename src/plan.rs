@@ -143,6 +143,8 @@ pub enum Reason {
         /// Its id.
         task: String,
     },
+    /// Something is wrong, and somebody wants to hear nothing of it for now.
+    Silenced(Quiet),
     /// The log could not be read.
     Blind {
         /// Why.
@@ -171,6 +173,9 @@ impl fmt::Display for Reason {
                 write!(f, "deployment {deployment} is in progress")
             }
             Self::TaskStarting { task } => write!(f, "task {task} has just started"),
+            Self::Silenced(quiet) => {
+                write!(f, "silenced until {:.0}: {}", quiet.until, quiet.reason)
+            }
             Self::Blind { why } => write!(f, "cannot see: {why}"),
         }
     }
@@ -242,7 +247,7 @@ pub struct Notification {
     pub occasion: Occasion,
     /// What is or was wrong.
     pub condition: Condition,
-    /// Which replica, or which of the watchdog's senses.
+    /// Which replica, which job, or which of the watchdog's senses.
     pub subject: Option<String>,
     /// How bad.
     pub severity: Severity,
@@ -259,6 +264,11 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// The job that it is about, if it is about one.
+    pub fn job(&self) -> Option<&str> {
+        (self.subject.as_deref()).filter(|_| self.condition.slot().is_of_jobs())
+    }
+
     /// The name of the root cause; `unknown` without proof.
     pub fn cause_id(&self) -> &str {
         self.causes
@@ -401,6 +411,8 @@ pub enum Gate {
     AttemptsPerDay,
     /// No restarts until healthy for long enough, or cleared by a person.
     LockedOut,
+    /// Somebody wants no restart for now.
+    Silenced,
     /// More than half of the schedulers are in trouble at once: something shared is down.
     Storm,
     /// The image is not pinned by digest, and a restart could bring a newer one.
@@ -413,7 +425,7 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate, for tables and tests.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::TooEarly,
         Self::JobMayBeRunning,
         Self::ConditionNotRestartable,
@@ -430,6 +442,7 @@ impl Gate {
         Self::AttemptsPerIncident,
         Self::AttemptsPerDay,
         Self::LockedOut,
+        Self::Silenced,
         Self::Storm,
         Self::MutableImageTag,
         Self::TaskGone,
@@ -455,6 +468,7 @@ impl Gate {
             Self::AttemptsPerIncident => "attempts-per-incident",
             Self::AttemptsPerDay => "attempts-per-day",
             Self::LockedOut => "locked-out",
+            Self::Silenced => "silenced",
             Self::Storm => "storm",
             Self::MutableImageTag => "mutable-image-tag",
             Self::TaskGone => "task-gone",
@@ -493,6 +507,19 @@ impl fmt::Display for Plan {
                 notification.condition,
                 notification.severity.id(),
                 notification.cause_id(),
+            )?;
+        }
+        for withheld in &self.withheld {
+            let subject = withheld
+                .subject
+                .as_deref()
+                .map(|subject| format!(" {subject}"));
+            writeln!(
+                f,
+                "  not told: {}{} ({})",
+                withheld.condition,
+                subject.unwrap_or_default(),
+                withheld.why
             )?;
         }
         match &self.remediation {

@@ -1,5 +1,7 @@
 //! Restarts: the gates before one, and the proof after it.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cause;
@@ -7,6 +9,7 @@ use crate::condition::{Condition, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
 use crate::judge::Look;
 use crate::plan::{CureKind, Gate, Handling, Occasion, Remediation, Verdict};
+use crate::silence::Quiet;
 use crate::snapshot::{CallError, Observed, ServiceFacts, Snapshot};
 use crate::state::{Attempt, Incident, Outcome, Phase, State};
 
@@ -42,6 +45,7 @@ pub fn follow_up(
     state: &mut State,
     scheduler: &Scheduler,
     service: Option<&ServiceFacts>,
+    quiet: &BTreeMap<Condition, Quiet>,
     now: Timestamp,
 ) -> Vec<Outcomes> {
     let mut outcomes = Vec::new();
@@ -74,7 +78,10 @@ pub fn follow_up(
             Outcome::CallFailed { .. } if is_given_up(attempt) => Some(Occasion::RemediationFailed),
             _ => None,
         };
-        if attempt.told || told.is_none() {
+        // What became of it in a silence is told when the silence ends.
+        let silenced =
+            (state.incidents.iter()).any(|i| i.id == incident && quiet.contains_key(&i.condition));
+        if attempt.told || told.is_none() || silenced {
             continue;
         }
         attempt.told = true;
@@ -147,6 +154,7 @@ pub fn plan(
     scheduler: &Scheduler,
     snapshot: &Snapshot,
     look: &Look,
+    quiet: &BTreeMap<Condition, Quiet>,
     now: Timestamp,
 ) -> Option<Remediation> {
     let firing =
@@ -168,6 +176,8 @@ pub fn plan(
         (None, None) => return None,
     };
     let attempt = attempts_of(state, &incident.id).count() as u32 + 1;
+    let mut blocked_by = gates(state, scheduler, snapshot, look, incident, cure, now);
+    blocked_by.extend((quiet.contains_key(&incident.condition)).then_some(Gate::Silenced));
     Some(Remediation {
         incident: incident.id.clone(),
         cure,
@@ -176,7 +186,7 @@ pub fn plan(
             .flatten(),
         attempt,
         token: new_token(&scheduler.name, incident, attempt),
-        blocked_by: gates(state, scheduler, snapshot, look, incident, cure, now),
+        blocked_by,
     })
 }
 

@@ -80,19 +80,15 @@ impl Recurring {
     }
 }
 
-/// The silence that withholds this condition at `now`; the one that lasts longest. `None` asks
-/// for silences of everything.
+/// The silence that withholds this condition at `now`; the one that lasts longest.
 pub fn quiet(
     scheduler: &Scheduler,
     state: &State,
-    condition: Option<Condition>,
+    condition: Condition,
     now: Timestamp,
 ) -> Option<Quiet> {
     let recurring = (scheduler.silences.iter())
-        .filter(|silence| {
-            silence.conditions.is_empty()
-                || condition.is_some_and(|condition| silence.conditions.contains(&condition))
-        })
+        .filter(|silence| silence.conditions.is_empty() || silence.conditions.contains(&condition))
         .filter_map(|silence| {
             Some(Quiet {
                 until: silence.ends(now)?,
@@ -101,7 +97,7 @@ pub fn quiet(
         });
     let one_off = (state.silences.iter())
         .filter(|silence| silence.from <= now && now < silence.until)
-        .filter(|silence| silence.condition.is_none() || silence.condition == condition)
+        .filter(|silence| silence.condition.is_none_or(|only| only == condition))
         .map(|silence| Quiet {
             until: silence.until,
             reason: format!("{} ({})", silence.reason, silence.author),

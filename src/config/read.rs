@@ -530,7 +530,9 @@ impl JobTable {
             failure_tolerance: self.failure_tolerance,
             matcher: self.matcher,
             on_one_server: self.on_one_server,
+            plan: 0,
         }
+        .planned()
     }
 }
 

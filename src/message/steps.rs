@@ -175,6 +175,9 @@ impl Shell {
         {
             known.insert("task", safe::name(crate::history::task_of(task)));
         }
+        if let Some(job) = notification.job().filter(|job| is_artisan_command(job)) {
+            known.insert("job", safe::name(job));
+        }
         Self {
             env: {
                 let mut env = words::environment();
@@ -199,18 +202,31 @@ impl Shell {
         match (&step.command, &step.exec) {
             (Some(name), _) => self.render(name, None).map(given),
             (None, Some(_)) if !self.can_exec => None,
-            (None, Some(inner)) => Some(self.render("exec", Some(inner)).map_or_else(
-                || Rendered {
-                    text: Some(inner.clone()),
-                    inside: true,
-                },
-                given,
-            )),
+            (None, Some(inner)) => {
+                let inner = self.inner(inner)?;
+                let outer = self.render("exec", Some(&inner));
+                Some(outer.map_or(
+                    Rendered {
+                        text: Some(inner),
+                        inside: true,
+                    },
+                    given,
+                ))
+            }
             (None, None) => Some(Rendered {
                 text: None,
                 inside: false,
             }),
         }
+    }
+
+    /// What is run in the container, with the job filled in; none where it names one and none
+    /// can be named.
+    fn inner(&self, template: &str) -> Option<String> {
+        if !template.contains("{{ job }}") {
+            return Some(template.to_owned());
+        }
+        Some(template.replace("{{ job }}", self.known.get("job")?))
     }
 
     fn render(&self, name: &str, inner: Option<&str>) -> Option<String> {
@@ -289,6 +305,14 @@ fn names(scheduler: &Scheduler, known: &mut BTreeMap<&'static str, String>) {
             }
         }
     }
+}
+
+/// Whether a job's name is an artisan command that can be pasted: closures and classes have names
+/// of their own, and what a shell would take for more than words is left out.
+fn is_artisan_command(job: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " :_-.,=/".contains(c);
+    let command = job.split(' ').next().unwrap_or_default();
+    command.contains(':') && !command.starts_with('-') && job.chars().all(plain)
 }
 
 /// The name within the ARN of a log group; a name as it is.

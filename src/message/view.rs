@@ -10,11 +10,15 @@ use serde::Serialize;
 use super::words::{Speaker, Words};
 use super::{Context, console, safe, steps};
 use crate::cause;
+use crate::condition::Fact;
 use crate::config::{EcsTarget, Language, Scheduler};
 use crate::plan::{Handling, Notification, Occasion};
 
 /// The longest name in a headline, in bytes; the whole name stands below and in commands.
 const MAX_NAME: usize = 40;
+
+/// The longest subject in a headline, in bytes, likewise.
+const MAX_SHORT: usize = 48;
 
 /// The most causes that a message shows.
 const MAX_CAUSES: usize = 3;
@@ -42,6 +46,8 @@ pub(super) struct View {
     /// What to say where no cause is proven.
     unknown: String,
     proof: Vec<String>,
+    /// The runs that the trouble cost, once it is over.
+    missed: Vec<String>,
     handling: String,
     gates: Vec<String>,
     pub steps: Vec<steps::Shown>,
@@ -95,6 +101,8 @@ impl View {
             )
         };
         let label = |key: &str| speaker.say(&["label", key], none());
+        let (missed, proof): (Vec<&Fact>, Vec<&Fact>) =
+            (notification.proof.iter()).partition(|fact| ended && fact.is_of_missed_runs());
         Self {
             subject: english.say(&["occasion", occasion, "subject"], none()),
             head: Head {
@@ -115,7 +123,8 @@ impl View {
             } else {
                 speaker.say(&["condition", condition, "unknown"], none())
             },
-            proof: proof(notification, &speaker),
+            proof: say_facts(&proof, &speaker),
+            missed: say_facts(&missed, &speaker),
             handling: say_handling("long"),
             gates: match &notification.handling {
                 Handling::Withheld { blocked_by, .. } => (blocked_by.iter())
@@ -165,6 +174,7 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         occasion => notification.occasion.id(),
         severity => notification.severity.id(),
         subject => notification.subject.as_deref().map(safe::evidence),
+        short => notification.subject.as_deref().map(|s| safe::cut(&safe::evidence(s), MAX_SHORT)),
         since => notification.since.to_string(),
         until => notification.until.map(|until| until.to_string()),
         at => notification.at.to_string(),
@@ -232,8 +242,8 @@ fn causes(notification: &Notification, speaker: &Speaker) -> Vec<ShownCause> {
         .collect()
 }
 
-fn proof(notification: &Notification, speaker: &Speaker) -> Vec<String> {
-    (notification.proof.iter().take(safe::MAX_LIST))
+fn say_facts(facts: &[&Fact], speaker: &Speaker) -> Vec<String> {
+    (facts.iter().take(safe::MAX_LIST))
         .filter_map(|fact| serde_json::to_value(fact).ok())
         .map(|fields| {
             let id = fields["fact"].as_str().unwrap_or_default().to_owned();

@@ -48,7 +48,6 @@ struct NotificationLine<'a> {
     kind: &'static str,
     reason: &'static str,
     condition: &'static str,
-    /// No condition is about one job yet.
     job: Option<&'a str>,
     severity: &'static str,
     cause: &'a str,
@@ -128,7 +127,7 @@ impl<'o> Output<'o> {
                 kind: "notification",
                 reason: notification.occasion.id(),
                 condition: notification.condition.id(),
-                job: None,
+                job: notification.job(),
                 severity: notification.severity.id(),
                 cause: notification.cause_id(),
                 evidence: evidence(message),

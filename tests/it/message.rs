@@ -98,6 +98,55 @@ fn opened(condition: Condition) -> Notification {
                 blocked_by: vec![Gate::CauseNotRestartable],
             },
         ),
+        Condition::JobOverdue => (
+            vec![],
+            vec![
+                Fact::MissedRuns {
+                    job: "payment:clean-old-histories".to_owned(),
+                    count: 1,
+                    first: at("2026-11-24T03:40:00Z"),
+                    last: at("2026-11-24T03:40:00Z"),
+                },
+                Fact::LastRun {
+                    at: Some(at("2026-10-01T03:40:01Z")),
+                },
+                Fact::LastHeartbeat {
+                    at: Some(at("2026-11-24T03:50:01Z")),
+                },
+                Fact::NextRun {
+                    at: at("2026-12-24T03:40:00Z"),
+                },
+            ],
+            Handling::Watching,
+        ),
+        Condition::JobFailing => (
+            vec![],
+            vec![Fact::Failures {
+                count: 3,
+                tolerance: 3,
+                exit_code: Some(137),
+                at: at("2026-11-24T03:50:02Z"),
+            }],
+            Handling::Watching,
+        ),
+        Condition::JobOverrun => (
+            vec![],
+            vec![Fact::Runtime {
+                seconds: 1_812,
+                allowed: 600,
+                running: false,
+            }],
+            Handling::Watching,
+        ),
+        Condition::DuplicateRuns => (
+            vec![],
+            vec![Fact::Twice {
+                count: 2,
+                at: at("2026-11-24T03:45:09Z"),
+                streams: vec![format!("app/app/{TASK}"), "app/app/9f8e7d6c".to_owned()],
+            }],
+            Handling::Watching,
+        ),
         Condition::ErrorSpike => (
             vec![],
             vec![Fact::Errors {
@@ -192,6 +241,10 @@ fn opened(condition: Condition) -> Notification {
         subject: match condition {
             Condition::ReplicaSilent => Some(TASK.to_owned()),
             Condition::WatchdogBlind => Some("log".to_owned()),
+            Condition::JobOverdue
+            | Condition::JobFailing
+            | Condition::JobOverrun
+            | Condition::DuplicateRuns => Some("payment:clean-old-histories".to_owned()),
             _ => None,
         },
         severity: condition.severity(),
@@ -307,6 +360,48 @@ fn a_silence_from_beginning_to_end() {
     }
 }
 
+/// Several jobs at once are one incident without a subject; what an outage cost is told at its
+/// end.
+#[test]
+fn several_jobs_and_what_an_outage_cost() {
+    let mut several = opened(Condition::JobOverdue);
+    several.subject = None;
+    several.proof = vec![Fact::Jobs {
+        names: vec!["redis:monitor".to_owned(), "orders:sync".to_owned()],
+        more: 7,
+    }];
+    let mut over = silent(Occasion::Resolved);
+    let missed = |job: &str, count, first: &str, last: &str| Fact::MissedRuns {
+        job: job.to_owned(),
+        count,
+        first: at(first),
+        last: at(last),
+    };
+    over.proof.extend([
+        missed(
+            "notifications:delete-expired",
+            1,
+            "2026-11-24T03:45:00Z",
+            "2026-11-24T03:45:00Z",
+        ),
+        missed(
+            "redis:monitor",
+            3,
+            "2026-11-24T03:45:00Z",
+            "2026-11-24T03:55:00Z",
+        ),
+        Fact::MoreMissed { jobs: 2 },
+    ]);
+    for (name, notification) in [("several-jobs", several), ("outage-over", over)] {
+        for (language, code) in LANGUAGES {
+            let message = rendered(&notification, language);
+            let mail = format!("Subject: {}\n\n{}", message.subject, message.text);
+            insta::assert_snapshot!(format!("{name}-{code}-mail"), mail);
+            insta::assert_json_snapshot!(format!("{name}-{code}-chat"), message.chat);
+        }
+    }
+}
+
 #[test]
 fn the_first_200_characters_tell_what_where_since_when_and_whether_it_is_handled() {
     let mut all: Vec<Notification> = Condition::ALL.map(opened).into();
@@ -374,6 +469,35 @@ fn facts() -> Vec<Fact> {
             passes: 1,
         },
         Fact::WatchedSince { at: then },
+        Fact::MissedRuns {
+            job: "x".to_owned(),
+            count: 3,
+            first: then,
+            last: then,
+        },
+        Fact::MoreMissed { jobs: 1 },
+        Fact::LastRun { at: None },
+        Fact::NextRun { at: then },
+        Fact::Failures {
+            count: 1,
+            tolerance: 1,
+            exit_code: None,
+            at: then,
+        },
+        Fact::Runtime {
+            seconds: 61,
+            allowed: 60,
+            running: true,
+        },
+        Fact::Twice {
+            count: 1,
+            at: then,
+            streams: Vec::new(),
+        },
+        Fact::Jobs {
+            names: vec!["x".to_owned()],
+            more: 2,
+        },
         Fact::Mistakes {
             list: vec!["x".to_owned()],
         },
@@ -393,6 +517,14 @@ fn facts() -> Vec<Fact> {
             | Fact::Deployment { .. }
             | Fact::Blind { .. }
             | Fact::WatchedSince { .. }
+            | Fact::MissedRuns { .. }
+            | Fact::MoreMissed { .. }
+            | Fact::LastRun { .. }
+            | Fact::NextRun { .. }
+            | Fact::Failures { .. }
+            | Fact::Runtime { .. }
+            | Fact::Twice { .. }
+            | Fact::Jobs { .. }
             | Fact::Mistakes { .. } => {}
         }
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that may know neither AWS, nor a clock, nor the environment, nor waiting.
-const PURE: [&str; 17] = [
+const PURE: [&str; 18] = [
     "line",
     "cron",
     "job",
@@ -12,6 +12,7 @@ const PURE: [&str; 17] = [
     "snapshot",
     "state",
     "history",
+    "due",
     "condition",
     "cause",
     "judge",

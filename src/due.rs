@@ -1,0 +1,309 @@
+//! What became of the runs that were due. Each is answered by a run, missed while the loop
+//! lived, or lost in the loop's own trouble; never two of these, and none before it is known.
+//!
+//! A job has one cursor, [`JobHistory::due`]: the first expected run that nothing is known of
+//! yet. Runs move it ([`answered`]), and where none comes, time does ([`account`]). A job that
+//! is new to the watchdog starts with its next due time: it has not had its first chance yet.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::condition::{Fact, Slot};
+use crate::config::Scheduler;
+use crate::cron::horizon;
+use crate::history::{Heartbeats, JobHistory};
+use crate::job::Job;
+use crate::snapshot::LogWindow;
+use crate::state::{Incident, Phase, State};
+
+/// A run may begin this much before its due time, by another clock than the watchdog's.
+const EARLY: SignedDuration = SignedDuration::from_secs(5);
+
+/// How far from a due time a stream may have fallen silent to be busy with its run, beyond the
+/// usual gap between heartbeats.
+const BUSY_SLACK: SignedDuration = SignedDuration::from_mins(2);
+
+/// Runs of one job that did not happen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Missed {
+    /// How many.
+    pub count: u32,
+    /// The due time of the first.
+    #[serde(skip_serializing_if = "Option::is_none", with = "seconds")]
+    pub first: Option<Timestamp>,
+    /// The due time of the last.
+    #[serde(skip_serializing_if = "Option::is_none", with = "seconds")]
+    pub last: Option<Timestamp>,
+    /// The run that came after them.
+    #[serde(skip_serializing_if = "Option::is_none", with = "seconds")]
+    pub back: Option<Timestamp>,
+}
+
+impl Missed {
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        self.count == 0
+    }
+
+    /// One more due time without a run; after a run, the first of a new row.
+    fn miss(&mut self, due: Timestamp, runs: u32) {
+        if self.back.is_some() {
+            *self = Self::default();
+        }
+        self.count = self.count.saturating_add(runs);
+        self.first.get_or_insert(due);
+        self.last = Some(due);
+    }
+
+    /// They as a fact about a job; none if there are none.
+    pub fn fact(&self, job: &str) -> Option<Fact> {
+        Some(Fact::MissedRuns {
+            job: job.to_owned(),
+            count: self.count,
+            first: self.first?,
+            last: self.last?,
+        })
+    }
+
+    fn answered(&mut self, at: Timestamp) {
+        if !self.is_none() {
+            self.back.get_or_insert(at);
+        }
+    }
+}
+
+impl JobHistory {
+    /// The runs that are missing at present: missed, and none has come since.
+    pub fn missing(&self) -> Option<&Missed> {
+        let came = |due: Timestamp| self.starts.iter().any(|start| *start + EARLY >= due);
+        (Some(&self.missed))
+            .filter(|missed| missed.back.is_none() && missed.last.is_some_and(|due| !came(due)))
+    }
+}
+
+/// Whether two runs, the earlier given first, belong to one due time.
+pub fn is_same(job: &Job, earlier: Timestamp, later: Timestamp) -> bool {
+    job.next_run(earlier + EARLY, later + EARLY).is_none()
+}
+
+/// Begins to expect the runs of jobs that are new, or that are expected at other times now.
+pub fn expect(state: &mut State, scheduler: &Scheduler, now: Timestamp) {
+    for job in &scheduler.jobs {
+        let known = state.jobs.get(&job.name);
+        if known.is_some_and(|history| history.plan == Some(job.plan)) {
+            continue;
+        }
+        let history = state.jobs.entry(job.name.clone()).or_default();
+        history.plan = Some(job.plan);
+        history.due = job.next_run(now, horizon(now));
+        (history.missed, history.lost) = (Missed::default(), Missed::default());
+    }
+}
+
+/// Leaves out the due times that fell into a part of the log that was not seen: between two
+/// windows, or cut off at the query's limit.
+pub fn skip_unseen(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
+    let gap = (state.checked_until.is_some_and(|until| window.from > until)).then_some(window.from);
+    let cut = (window.lines.iter().map(|line| line.at).min()).filter(|_| window.truncated);
+    if let Some(seen_from) = gap.max(cut) {
+        skip_until(state, scheduler, seen_from);
+    }
+}
+
+/// Leaves out the due times before a moment: whether they were answered is not known, or nobody
+/// expects it.
+fn skip_until(state: &mut State, scheduler: &Scheduler, until: Timestamp) {
+    for job in &scheduler.jobs {
+        if let Some(history) = state.jobs.get_mut(&job.name)
+            && history.due.is_some_and(|due| due < until)
+        {
+            history.due = job.next_run(until - SignedDuration::from_nanos(1), horizon(until));
+        }
+    }
+}
+
+/// A run began: it answers the newest due time before it, and those before that one were not
+/// answered. `is_lost` tells which of them the loop's trouble explains.
+pub fn answered(
+    history: &mut JobHistory,
+    job: &Job,
+    start: Timestamp,
+    is_lost: &dyn Fn(Timestamp) -> bool,
+) {
+    let reach = start + EARLY;
+    while let Some(due) = history.due.filter(|due| *due <= reach) {
+        let next = job.next_run(due, horizon(due));
+        if next.is_some_and(|next| next <= reach) {
+            miss(history, job, due, is_lost(due));
+        } else {
+            history.missed.answered(start);
+        }
+        history.due = next;
+    }
+}
+
+fn miss(history: &mut JobHistory, job: &Job, due: Timestamp, is_lost: bool) {
+    let missed = if is_lost {
+        &mut history.lost
+    } else {
+        &mut history.missed
+    };
+    missed.miss(due, job.runs_a_minute());
+}
+
+/// What the loop's standing means for the jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loop {
+    /// It lives: what does not run is missed.
+    Lives,
+    /// It is in trouble, or cannot be judged: so is every job.
+    Unclear,
+    /// Nobody expects it to run.
+    Off,
+}
+
+/// Moves the cursors past the due times whose grace is over. A due time is judged once its
+/// grace and the log's own delay are over, and only if the loop was heard after its grace.
+pub fn account(state: &mut State, scheduler: &Scheduler, standing: Loop, now: Timestamp) {
+    match standing {
+        Loop::Unclear => return,
+        Loop::Off => return skip_until(state, scheduler, now),
+        Loop::Lives => {}
+    }
+    let late = state.overlap();
+    let heard = state.heartbeats.last;
+    for job in &scheduler.jobs {
+        let Some(mut history) = state.jobs.remove(&job.name) else {
+            continue;
+        };
+        let grace = job.grace();
+        while let Some(due) = history.due {
+            let over = due + grace;
+            if now < over + late || heard.is_none_or(|heard| heard < over) {
+                break;
+            }
+            let next = job.next_run(due, horizon(due));
+            if !settle_by_starts(&mut history, due, next) {
+                if now < over + late + busy(&state.heartbeats, job, &history, due) {
+                    break;
+                }
+                let lost = is_lost(&state.incidents, &state.heartbeats, due);
+                miss(&mut history, job, due, lost);
+            }
+            history.due = next;
+        }
+        state.jobs.insert(job.name.clone(), history);
+    }
+}
+
+/// Whether a run that has been seen, settled or not, answers a due time.
+fn settle_by_starts(history: &mut JobHistory, due: Timestamp, next: Option<Timestamp>) -> bool {
+    let answers =
+        |start: &Timestamp| *start + EARLY >= due && next.is_none_or(|next| *start + EARLY < next);
+    let start = history.starts.iter().find(|start| answers(start)).copied();
+    start
+        .inspect(|start| history.missed.answered(*start))
+        .is_some()
+}
+
+/// How much longer a run may take whose line comes only when it ends: as long as is known of
+/// it, if some replica has been silent since it was due. (A single loop that is busy with it
+/// gives no heartbeat.)
+fn busy(beats: &Heartbeats, job: &Job, history: &JobHistory, due: Timestamp) -> SignedDuration {
+    let around = beats.usual_gap().unwrap_or_default() + BUSY_SLACK;
+    let silent_since = beats.streams.len() > 1
+        && (beats.streams.values()).any(|stream| stream.last.duration_since(due).abs() <= around);
+    let known = job.max_runtime.or(history.longest());
+    known.filter(|_| silent_since).unwrap_or_default()
+}
+
+/// Whether an incident of the loop explains that nothing ran at a due time.
+pub fn is_lost(incidents: &[Incident], beats: &Heartbeats, due: Timestamp) -> bool {
+    (incidents.iter())
+        .filter(|incident| incident.slot == Slot::Loop && incident.phase != Phase::Pending)
+        .any(|incident| {
+            let end = incident.ended_at.or_else(|| came_back(incident, beats));
+            whole_minute(incident.since) <= due && end.is_none_or(|end| due < whole_minute(end))
+        })
+}
+
+/// When the loop came back from an incident that is still open: with the heartbeat that broke
+/// the silence, else with the first look that was good again.
+pub fn came_back(incident: &Incident, beats: &Heartbeats) -> Option<Timestamp> {
+    let resumed =
+        (beats.resumed_at).filter(|at| incident.slot == Slot::Loop && *at > incident.since);
+    let good = incident
+        .steady_since
+        .filter(|_| incident.phase != Phase::Firing);
+    resumed.or(good)
+}
+
+/// Runs of one job that an outage cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The job's name.
+    pub job: String,
+    /// Which runs.
+    pub missed: Missed,
+}
+
+/// Closes the account of an outage that is over: what every job lost in it, the rarest jobs
+/// first. Asked again, it has nothing more to tell.
+pub fn close(
+    state: &mut State,
+    scheduler: &Scheduler,
+    since: Timestamp,
+    end: Timestamp,
+) -> Vec<Lost> {
+    let (since, end) = (whole_minute(since), whole_minute(end));
+    let mut lost: Vec<(SignedDuration, Lost)> = Vec::new();
+    for job in &scheduler.jobs {
+        let Some(history) = state.jobs.get_mut(&job.name) else {
+            continue;
+        };
+        while let Some(due) = history.due.filter(|due| *due < end) {
+            let next = job.next_run(due, horizon(due));
+            if !settle_by_starts(history, due, next) {
+                miss(history, job, due, since <= due);
+            }
+            history.due = next;
+        }
+        let missed = std::mem::take(&mut history.lost);
+        if !missed.is_none() {
+            let job_lost = Lost {
+                job: job.name.clone(),
+                missed,
+            };
+            lost.push((job.period(), job_lost));
+        }
+    }
+    lost.sort_by_key(|(period, _)| std::cmp::Reverse(*period));
+    lost.into_iter().map(|(_, lost)| lost).collect()
+}
+
+/// The beginning of the minute: the scheduler looks at its jobs once a minute.
+fn whole_minute(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second().div_euclid(60) * 60).unwrap_or(at)
+}
+
+/// Times of whole seconds as numbers: a third of the text, and there are many.
+pub(crate) mod seconds {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub fn serialize<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => to.serialize_i64(at.as_second()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+        (Option::<i64>::deserialize(from)?)
+            .map(Timestamp::from_second)
+            .transpose()
+            .map_err(serde::de::Error::custom)
+    }
+}

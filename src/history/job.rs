@@ -1,0 +1,425 @@
+//! What the log has shown of each job.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{DAY, ONE_BEAT, short_hash};
+use crate::config::Scheduler;
+use crate::due::{self, Missed};
+use crate::job::Job;
+use crate::line::{JobEvent, Kind, Line};
+use crate::state::State;
+
+/// Starts of a job that are remembered; two give its period.
+const MOST_STARTS: usize = 3;
+
+/// The pause of the usual loop; a line that ends a run is followed by the next run's after it.
+const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
+
+/// Jobs that take longer than this are remembered even when they are not configured.
+const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
+
+/// A failure's report and the line of its run lie this close together.
+const SAME_RUN: SignedDuration = SignedDuration::from_secs(1);
+
+/// Runs on two streams that begin further apart than this are no duplicates: by then somebody
+/// may have started one by hand.
+const TWICE_WITHIN: SignedDuration = SignedDuration::from_mins(15);
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// What is known of one job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobHistory {
+    /// The newest starts, oldest first.
+    pub starts: Vec<Timestamp>,
+    /// The newest end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// The newest failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Timestamp>,
+    /// The longest foreground run that the log has shown, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_seconds: Option<i64>,
+    /// The newest run whose lines have settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<LastRun>,
+    /// Failures in a row.
+    #[serde(skip_serializing_if = "Failures::is_none")]
+    pub failures: Failures,
+    /// The newest due times that ran on two streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twice: Option<Twice>,
+    /// Which times it is expected at, as a hash: what was expected by another expression is
+    /// expected no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<u32>,
+    /// The first expected run that nothing is known of yet; see [`crate::due`].
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
+    pub due: Option<Timestamp>,
+    /// Runs that were missed while the loop lived.
+    #[serde(skip_serializing_if = "Missed::is_none")]
+    pub missed: Missed,
+    /// Runs that were missed in the loop's present trouble.
+    #[serde(skip_serializing_if = "Missed::is_none")]
+    pub lost: Missed,
+}
+
+/// A run whose lines have settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// When it began.
+    pub start: Timestamp,
+    /// When it ended, as far as the log tells.
+    pub end: Timestamp,
+    /// The first run of the same due time began then.
+    pub first: Timestamp,
+    /// Its stream, as a hash.
+    pub on: u32,
+    /// How long the loop waited for it, in seconds, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<i64>,
+    /// Only the report of a failure told of it, so far.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub only_report: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Failures in a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Failures {
+    /// How many.
+    pub count: u32,
+    /// How many there were before the newest run: its failure may be told after its end.
+    pub before: u32,
+    /// The first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The newest exit code, where one was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+impl Failures {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// One more run, failed or not.
+    fn ran(&mut self, failed: bool, at: Timestamp) {
+        self.before = self.count;
+        if failed {
+            self.count = self.before.saturating_add(1);
+            self.since.get_or_insert(at);
+        } else {
+            self.count = 0;
+        }
+    }
+}
+
+/// Due times in a row that ran on two streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Twice {
+    /// The first second run.
+    pub since: Timestamp,
+    /// The newest second run.
+    pub at: Timestamp,
+    /// How many due times.
+    pub count: u32,
+    /// The two streams of the newest, as hashes.
+    pub on: [u32; 2],
+}
+
+impl JobHistory {
+    /// When the log mentioned it last.
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        self.starts
+            .last()
+            .copied()
+            .max(self.ended_at)
+            .max(self.failed_at)
+    }
+
+    /// The longest foreground run that the log has shown.
+    pub fn longest(&self) -> Option<SignedDuration> {
+        self.longest_seconds.map(SignedDuration::from_secs)
+    }
+
+    /// The row of due times that ran twice, while it goes on: the newest one did, or may still.
+    pub fn runs_twice(&self, now: Timestamp) -> Option<&Twice> {
+        let once = |twice: &Twice| {
+            (self.last_run.as_ref()).is_some_and(|last| {
+                last.first > twice.at && now.duration_since(last.start) >= TWICE_WITHIN
+            })
+        };
+        self.twice.as_ref().filter(|twice| !once(twice))
+    }
+
+    fn started(&mut self, at: Timestamp) {
+        // Two lines may tell of one start with slightly different times.
+        let known = (self.starts.iter()).any(|known| known.duration_since(at).abs() < ONE_BEAT);
+        if !known {
+            self.starts.push(at);
+            self.starts.sort_unstable();
+            let surplus = self.starts.len().saturating_sub(MOST_STARTS);
+            self.starts.drain(..surplus);
+        }
+    }
+
+    fn took(&mut self, took: SignedDuration) {
+        self.longest_seconds = self.longest_seconds.max(Some(took.as_secs()));
+    }
+
+    /// Whether it was probably due in `[from, until]`, judged by its earlier starts: a whole
+    /// number of its periods, or of days, after the last one.
+    pub fn was_due(&self, from: Timestamp, until: Timestamp) -> bool {
+        let Some(last) = self.starts.last() else {
+            return false;
+        };
+        // One start alone may be of an hourly job.
+        let periods = match self.starts.as_slice() {
+            [.., before, last] => [DAY, last.duration_since(*before)],
+            _ => [DAY, HOUR],
+        };
+        periods.into_iter().any(|period| {
+            let (period, ahead) = (period.as_secs(), until.duration_since(*last).as_secs());
+            if period <= 0 || ahead <= 0 {
+                return false;
+            }
+            // The last whole number of periods up to `until`; at least one.
+            let due = (ahead / period) * period;
+            due > 0 && *last + SignedDuration::from_secs(due) >= from
+        })
+    }
+
+    /// A settled run of the loop itself; runs come in the order of their starts.
+    fn settle_run(&mut self, job: &Job, run: &Run<'_>) {
+        let ended = matches!(run.event, JobEvent::Ended { .. } | JobEvent::Failed { .. });
+        let failed = matches!(run.event, JobEvent::Failed { .. });
+        let reported =
+            (self.last_run.as_ref()).is_some_and(|last| last.only_report && run.contains(last.end));
+        // A start tells nothing of how it will end.
+        if ended && !reported {
+            self.failures.ran(failed, run.at);
+        }
+        if !failed && self.failures.count == 0 {
+            (self.failures.since, self.failures.exit_code) = (None, None);
+        }
+        let on = short_hash(run.stream);
+        let same_due = (self.last_run.as_ref()).filter(|last| {
+            !last.only_report
+                && run.start.duration_since(last.start) <= TWICE_WITHIN
+                && due::is_same(job, last.first, run.start)
+        });
+        let first = same_due.map_or(run.start, |last| last.first);
+        match same_due {
+            Some(last) if last.on != on && job.on_one_server => {
+                let on = [last.on, on];
+                match &mut self.twice {
+                    Some(twice) if twice.at >= last.first => (twice.at, twice.on) = (run.start, on),
+                    Some(twice) => {
+                        (twice.at, twice.on) = (run.start, on);
+                        twice.count = twice.count.saturating_add(1);
+                    }
+                    none => {
+                        *none = Some(Twice {
+                            since: run.start,
+                            at: run.start,
+                            count: 1,
+                            on,
+                        });
+                    }
+                }
+            }
+            Some(_) => {}
+            // The due time before this one ran once only: the row is broken.
+            None => {
+                let once = (self.last_run.as_ref())
+                    .is_some_and(|last| self.twice.as_ref().is_some_and(|t| t.at < last.first));
+                if once {
+                    self.twice = None;
+                }
+            }
+        }
+        self.last_run = Some(LastRun {
+            start: run.start,
+            end: run.at.max(run.start),
+            first,
+            on,
+            seconds: run.took.map(|took| took.as_secs()),
+            only_report: false,
+        });
+    }
+
+    /// A settled report that a run failed.
+    fn settle_report(&mut self, at: Timestamp, exit_code: Option<i32>, stream: &str) {
+        let last = (self.last_run.as_ref()).filter(|last| last.contains(at));
+        match last {
+            // Its own line said so already, or this is the second report.
+            Some(_) if self.failures.count > self.failures.before => {}
+            Some(_) => {
+                self.failures.count = self.failures.before.saturating_add(1);
+                self.failures.since.get_or_insert(at);
+            }
+            None => {
+                self.failures.ran(true, at);
+                self.last_run = Some(LastRun {
+                    start: at,
+                    end: at,
+                    first: at,
+                    on: short_hash(stream),
+                    seconds: None,
+                    only_report: true,
+                });
+            }
+        }
+        self.failures.exit_code = exit_code.or(self.failures.exit_code);
+    }
+}
+
+impl LastRun {
+    fn contains(&self, at: Timestamp) -> bool {
+        self.start - SAME_RUN <= at && at <= self.end + SAME_RUN
+    }
+}
+
+/// What one line tells of one run of a job.
+pub(super) struct Run<'a> {
+    job: &'a str,
+    text: &'a str,
+    stream: &'a str,
+    event: &'a JobEvent,
+    /// The loop itself printed it; else a log record only mentions it.
+    own: bool,
+    at: Timestamp,
+    start: Timestamp,
+    /// How long the loop waited for it: not at all, for one in the background.
+    took: Option<SignedDuration>,
+}
+
+impl<'a> Run<'a> {
+    pub fn of(line: &'a Line, next: Option<&Line>) -> Option<Self> {
+        let Kind::Job {
+            name,
+            event,
+            background,
+        } = &line.kind
+        else {
+            return None;
+        };
+        let (start, took) = match event {
+            JobEvent::Skipped => (line.at, None),
+            // Up to Laravel 9.20 a line marks the start, and the next line shows that it ended.
+            JobEvent::Started => {
+                let pause = next.map(|next| next.at.duration_since(line.at));
+                (
+                    line.at,
+                    pause.map(|pause| (pause - LOOP_PAUSE).max(SignedDuration::ZERO)),
+                )
+            }
+            JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
+                (line.at - took.unwrap_or_default(), *took)
+            }
+        };
+        Some(Self {
+            job: name,
+            text: &line.text,
+            stream: &line.stream,
+            event,
+            own: line.is_heartbeat(),
+            at: line.at,
+            start,
+            took: if *background {
+                Some(SignedDuration::ZERO)
+            } else {
+                took
+            },
+        })
+    }
+
+    fn contains(&self, at: Timestamp) -> bool {
+        self.start - SAME_RUN <= at && at <= self.at + SAME_RUN
+    }
+
+    fn is_skip(&self) -> bool {
+        matches!(self.event, JobEvent::Skipped)
+    }
+}
+
+/// Folds what the lines of a window tell of jobs. What counts, such as failures in a row, waits
+/// until no line can come any more: lines after `before` up to `settled` count now.
+pub(super) fn fold(
+    state: &mut State,
+    scheduler: &Scheduler,
+    runs: &mut [Run<'_>],
+    before: Option<Timestamp>,
+    settled: Timestamp,
+) {
+    runs.sort_by_key(|run| run.start);
+    let long: BTreeSet<&str> = (runs.iter())
+        .filter(|run| run.took.is_some_and(|took| took >= LONG_JOB))
+        .map(|run| run.job)
+        .collect();
+    for run in runs.iter() {
+        let mut configured = false;
+        for job in (scheduler.jobs.iter()).filter(|job| job.owns(run.job, run.text)) {
+            configured = true;
+            let is_settled = run.at <= settled && before.is_none_or(|before| run.at > before);
+            fold_run(state, &job.name, run);
+            if is_settled {
+                settle(state, job, run);
+            }
+        }
+        let known = long.contains(run.job) || state.jobs.contains_key(run.job);
+        if !configured && known && !run.is_skip() {
+            fold_run(state, run.job, run);
+        }
+    }
+}
+
+fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
+    let history = match state.jobs.get_mut(name) {
+        Some(known) => known,
+        None => state.jobs.entry(name.to_owned()).or_default(),
+    };
+    if run.own {
+        history.started(run.start);
+    }
+    if let (Some(took), true) = (run.took, run.own) {
+        history.took(took);
+    }
+    match run.event {
+        JobEvent::Ended { .. } => history.ended_at = history.ended_at.max(Some(run.at)),
+        JobEvent::Failed { .. } => history.failed_at = history.failed_at.max(Some(run.at)),
+        JobEvent::Started | JobEvent::Skipped => {}
+    }
+}
+
+fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
+    let Some(mut history) = state.jobs.remove(&job.name) else {
+        return;
+    };
+    match run.event {
+        JobEvent::Failed { exit_code, .. } if !run.own => {
+            history.settle_report(run.at, *exit_code, run.stream);
+        }
+        _ => {
+            // One that is skipped here runs on another server.
+            due::answered(&mut history, job, run.start, &|due| {
+                due::is_lost(&state.incidents, &state.heartbeats, due)
+            });
+            if !run.is_skip() {
+                history.settle_run(job, run);
+            }
+        }
+    }
+    state.jobs.insert(job.name.clone(), history);
+}

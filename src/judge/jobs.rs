@@ -1,0 +1,202 @@
+//! What is wrong with single jobs, while the loop itself lives.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::condition::{Condition, Fact, Finding};
+use crate::config::Scheduler;
+use crate::history::{JobHistory, short_hash};
+use crate::job::Job;
+use crate::state::{Phase, State};
+
+/// Jobs in the same trouble that are told one by one; what more there are is one incident of
+/// several jobs, because something that they share is wrong.
+const MOST_SINGLE: usize = 3;
+
+/// Jobs that a message about several names.
+const MOST_NAMED: usize = 10;
+
+/// A job that runs more often than this has a next run to be judged by, soon.
+const RARE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Due times in a row that ran twice before it is told of a frequent job: while a deployment
+/// replaces its task, two loops may live for a moment.
+const OFTEN_TWICE: u32 = 2;
+
+/// The longest pause between reminders about a job lies between these.
+const LEAST_PAUSE: SignedDuration = SignedDuration::from_hours(4);
+const MOST_PAUSE: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The conditions of all jobs. `state` has the look's log folded in and the due times accounted.
+pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding> {
+    let judges = [overdue, failing, overrun, twice];
+    judges
+        .into_iter()
+        .flat_map(|judge| {
+            let found = (scheduler.jobs.iter())
+                .filter_map(|job| judge(&Case::new(job, state, now)?))
+                .collect();
+            grouped(state, found)
+        })
+        .collect()
+}
+
+/// One job, with what is known of it.
+struct Case<'a> {
+    job: &'a Job,
+    history: &'a JobHistory,
+    state: &'a State,
+    now: Timestamp,
+}
+
+impl<'a> Case<'a> {
+    fn new(job: &'a Job, state: &'a State, now: Timestamp) -> Option<Self> {
+        let history = state.jobs.get(&job.name)?;
+        Some(Self {
+            job,
+            history,
+            state,
+            now,
+        })
+    }
+
+    fn finding(&self, condition: Condition, since: Timestamp, proof: Vec<Fact>) -> Finding {
+        // Whoever knows that a monthly job failed need not hear it every four hours.
+        let pause = (self.job.period() / 2).clamp(LEAST_PAUSE, MOST_PAUSE);
+        Finding {
+            condition,
+            subject: Some(self.job.name.clone()),
+            since,
+            corroborated: true,
+            causes: Vec::new(),
+            proof,
+            longest_pause: Some(pause),
+        }
+    }
+}
+
+/// An expected run is missing past its grace.
+fn overdue(case: &Case<'_>) -> Option<Finding> {
+    let missed = (case.history.missing()).filter(|_| !case.job.is_over(case.now))?;
+    let mut proof = Vec::from_iter(missed.fact(&case.job.name));
+    proof.push(Fact::LastRun {
+        at: case.history.starts.last().copied(),
+    });
+    proof.push(Fact::LastHeartbeat {
+        at: case.state.heartbeats.last,
+    });
+    proof.extend(case.history.due.map(|at| Fact::NextRun { at }));
+    // The line of a single run can get lost; where the next one is due soon, it decides.
+    let next_is_soon = case.job.period() <= case.job.grace() + case.state.overlap();
+    Some(Finding {
+        corroborated: missed.count > case.job.runs_a_minute() || !next_is_soon,
+        ..case.finding(Condition::JobOverdue, missed.first?, proof)
+    })
+}
+
+/// It failed as often in a row as is told.
+fn failing(case: &Case<'_>) -> Option<Finding> {
+    let failures = &case.history.failures;
+    let tolerance = case.job.failure_tolerance();
+    let since = failures.since.filter(|_| failures.count >= tolerance)?;
+    let proof = vec![Fact::Failures {
+        count: failures.count,
+        tolerance,
+        exit_code: failures.exit_code,
+        at: case.history.failed_at.unwrap_or(since),
+    }];
+    Some(case.finding(Condition::JobFailing, since, proof))
+}
+
+/// Its newest run took longer than it may, or is doing so.
+fn overrun(case: &Case<'_>) -> Option<Finding> {
+    let allowed = case.job.max_runtime?;
+    let proof = |runtime: SignedDuration, running| {
+        vec![Fact::Runtime {
+            seconds: runtime.as_secs(),
+            allowed: allowed.as_secs(),
+            running,
+        }]
+    };
+    let too_long = |runtime: &SignedDuration| *runtime > allowed;
+    if let Some((start, runtime)) = running(case).filter(|(_, runtime)| too_long(runtime)) {
+        return Some(case.finding(Condition::JobOverrun, start, proof(runtime, true)));
+    }
+    let run = case.history.last_run.as_ref()?;
+    let runtime = (run.seconds.map(SignedDuration::from_secs)).filter(too_long)?;
+    Some(case.finding(Condition::JobOverrun, run.start, proof(runtime, false)))
+}
+
+/// The run that is in progress, where its line told of its start and is its stream's last.
+fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
+    let start = *case.history.starts.last()?;
+    let ended = case.history.ended_at.max(case.history.failed_at);
+    let is_last = (case.state.heartbeats.streams.values()).any(|stream| stream.last == start);
+    let runtime = case.now.duration_since(start) - case.state.overlap();
+    (is_last && ended < Some(start)).then_some((start, runtime))
+}
+
+/// Two streams run it for the same due time.
+fn twice(case: &Case<'_>) -> Option<Finding> {
+    let twice = case
+        .history
+        .runs_twice(case.now)
+        .filter(|_| case.job.on_one_server)?;
+    let enough = twice.count >= OFTEN_TWICE || case.job.period() >= RARE;
+    let streams = (twice.on.iter())
+        .filter_map(|hash| {
+            let mut names = case.state.heartbeats.streams.keys();
+            names.find(|name| short_hash(name) == *hash).cloned()
+        })
+        .collect();
+    let proof = vec![Fact::Twice {
+        count: twice.count,
+        at: twice.at,
+        streams,
+    }];
+    enough.then(|| case.finding(Condition::DuplicateRuns, twice.since, proof))
+}
+
+/// Findings of one condition: one by one, or together where they are many. A job that was told
+/// alone stays alone.
+fn grouped(state: &State, found: Vec<Finding>) -> Vec<Finding> {
+    let known = |finding: &Finding, subject: Option<&str>| {
+        (state.incident(finding.condition.slot(), subject))
+            .is_some_and(|incident| incident.phase != Phase::Resolved)
+    };
+    let (mut single, rest): (Vec<_>, Vec<_>) =
+        (found.into_iter()).partition(|finding| known(finding, finding.subject.as_deref()));
+    let together = rest
+        .first()
+        .is_some_and(|first| known(first, None) || single.len() + rest.len() > MOST_SINGLE);
+    if together {
+        single.extend(together_as_one(rest));
+    } else {
+        single.extend(rest);
+    }
+    single
+}
+
+fn together_as_one(mut findings: Vec<Finding>) -> Option<Finding> {
+    findings.sort_by_key(|finding| finding.since);
+    let jobs: Vec<String> = (findings.iter())
+        .filter_map(|finding| finding.subject.clone())
+        .collect();
+    let more = jobs.len().saturating_sub(MOST_NAMED);
+    let names = jobs.into_iter().take(MOST_NAMED).collect();
+    let corroborated = findings.iter().any(|finding| finding.corroborated);
+    let longest_pause = findings
+        .iter()
+        .filter_map(|finding| finding.longest_pause)
+        .min();
+    let first = findings.into_iter().next()?;
+    Some(Finding {
+        subject: None,
+        corroborated,
+        proof: vec![Fact::Jobs {
+            names,
+            more: u32::try_from(more).unwrap_or(u32::MAX),
+        }],
+        longest_pause,
+        ..first
+    })
+}
