@@ -232,8 +232,18 @@ pub struct Finding {
     pub causes: Vec<Cause>,
     /// The numbers that prove the condition, as a sentence for people who read the report.
     pub proof: Vec<Fact>,
-    /// The longest pause between two reminders of it, where it has a pace of its own.
-    pub longest_pause: Option<SignedDuration>,
+    /// How often people are reminded of it, where it has a pace of its own.
+    pub pace: Option<Pace>,
+}
+
+/// The pauses between reminders: the first, and the longest. In between, each is twice as long
+/// as the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// To the first reminder, if that is later than configured.
+    pub first: SignedDuration,
+    /// The longest.
+    pub longest: SignedDuration,
 }
 
 /// A fact that proves a condition. Messages say it in the reader's language.

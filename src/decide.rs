@@ -141,7 +141,7 @@ pub fn configuration(
         proof: vec![Fact::Mistakes {
             list: mistakes.0.iter().map(ToString::to_string).collect(),
         }],
-        longest_pause: None,
+        pace: None,
     }));
     let moment = Moment {
         scheduler: name,

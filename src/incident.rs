@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::condition::{Condition, Finding, Slot};
+use crate::condition::{Condition, Finding, Pace, Slot};
 use crate::due;
 use crate::judge::Look;
 use crate::plan::{Occasion, Reason, Withheld, Withholding};
@@ -201,7 +201,7 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
             if explained {
                 return Said::Nothing;
             }
-            still_firing(incident, finding.longest_pause, moment).map_or(Said::Nothing, Said::News)
+            still_firing(incident, finding.pace, moment).map_or(Said::Nothing, Said::News)
         }
         Phase::Resolved => Said::Nothing,
     }
@@ -258,11 +258,7 @@ fn fire(incident: &mut Incident, now: Timestamp) -> News {
 }
 
 /// A firing incident goes on: news if it has a new face, a reminder if it is time for one.
-fn still_firing(
-    incident: &mut Incident,
-    longest_pause: Option<SignedDuration>,
-    moment: &Moment<'_>,
-) -> Option<News> {
+fn still_firing(incident: &mut Incident, pace: Option<Pace>, moment: &Moment<'_>) -> Option<News> {
     let face = face(incident);
     if !incident.told.contains(&face) && incident.told.len() < MOST_FACES {
         incident.told.push(face);
@@ -270,8 +266,11 @@ fn still_firing(
         return Some(say(incident, Occasion::Changed, moment.now));
     }
     let doublings = incident.reminders.min(12);
-    let longest = longest_pause.unwrap_or(LONGEST_REMINDER);
-    let pause = (moment.remind_after * (1 << doublings)).min(longest.max(moment.remind_after));
+    let first = pace.map_or(moment.remind_after, |pace| {
+        pace.first.max(moment.remind_after)
+    });
+    let longest = pace.map_or(LONGEST_REMINDER, |pace| pace.longest);
+    let pause = (first * (1 << doublings)).min(longest.max(first));
     let due = (incident.notified_at).is_none_or(|at| moment.now.duration_since(at) >= pause);
     due.then(|| {
         incident.reminders += 1;

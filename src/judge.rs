@@ -504,7 +504,7 @@ fn stuck_deployment(facts: &ServiceFacts, now: Timestamp) -> Option<Finding> {
         corroborated: true,
         causes: Vec::new(),
         proof,
-        longest_pause: None,
+        pace: None,
     })
 }
 
@@ -590,7 +590,7 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
                     why: why(sense)?.to_string(),
                     passes: blind.passes,
                 }],
-                longest_pause: None,
+                pace: None,
             })
         })
         .collect()
@@ -645,7 +645,7 @@ impl Scene<'_> {
             corroborated: true,
             causes,
             proof,
-            longest_pause: None,
+            pace: None,
         }
     }
 }

@@ -335,8 +335,12 @@ fn window_start(scheduler: &Scheduler, state: &State, now: Timestamp) -> Timesta
                 StaleAfter::Fixed(fixed) => fixed,
             };
             let rare = scheduler.jobs.iter().any(|job| job.period() > FIRST_LOOK);
-            let for_jobs = rare.then_some(FIRST_LOOK_FOR_JOBS).unwrap_or_default();
-            now - FIRST_LOOK.max(stale_after).max(for_jobs)
+            let least = if rare {
+                FIRST_LOOK_FOR_JOBS
+            } else {
+                FIRST_LOOK
+            };
+            now - least.max(stale_after)
         }
     };
     from.max(now - LONGEST_LOOK)

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::condition::{Condition, Fact, Finding};
+use crate::condition::{Condition, Fact, Finding, Pace};
 use crate::config::Scheduler;
 use crate::history::{JobHistory, short_hash};
 use crate::job::Job;
@@ -22,9 +22,14 @@ const RARE: SignedDuration = SignedDuration::from_hours(1);
 /// replaces its task, two loops may live for a moment.
 const OFTEN_TWICE: u32 = 2;
 
+/// The longest pause before the first reminder about a job.
+const LONGEST_FIRST_PAUSE: SignedDuration = SignedDuration::from_hours(24);
+
 /// The longest pause between reminders about a job lies between these.
-const LEAST_PAUSE: SignedDuration = SignedDuration::from_hours(4);
-const MOST_PAUSE: SignedDuration = SignedDuration::from_hours(7 * 24);
+const LONGEST_PAUSE: [SignedDuration; 2] = [
+    SignedDuration::from_hours(4),
+    SignedDuration::from_hours(7 * 24),
+];
 
 /// The conditions of all jobs. `state` has the look's log folded in and the due times accounted.
 pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding> {
@@ -61,7 +66,12 @@ impl<'a> Case<'a> {
 
     fn finding(&self, condition: Condition, since: Timestamp, proof: Vec<Fact>) -> Finding {
         // Whoever knows that a monthly job failed need not hear it every four hours.
-        let pause = (self.job.period() / 2).clamp(LEAST_PAUSE, MOST_PAUSE);
+        let period = self.job.period();
+        let [least, most] = LONGEST_PAUSE;
+        let pace = Pace {
+            first: (period / 24).min(LONGEST_FIRST_PAUSE),
+            longest: (period / 2).clamp(least, most),
+        };
         Finding {
             condition,
             subject: Some(self.job.name.clone()),
@@ -69,7 +79,7 @@ impl<'a> Case<'a> {
             corroborated: true,
             causes: Vec::new(),
             proof,
-            longest_pause: Some(pause),
+            pace: Some(pace),
         }
     }
 }
@@ -184,10 +194,9 @@ fn together_as_one(mut findings: Vec<Finding>) -> Option<Finding> {
     let more = jobs.len().saturating_sub(MOST_NAMED);
     let names = jobs.into_iter().take(MOST_NAMED).collect();
     let corroborated = findings.iter().any(|finding| finding.corroborated);
-    let longest_pause = findings
-        .iter()
-        .filter_map(|finding| finding.longest_pause)
-        .min();
+    let pace = (findings.iter())
+        .filter_map(|finding| finding.pace)
+        .min_by_key(|pace| pace.longest);
     let first = findings.into_iter().next()?;
     Some(Finding {
         subject: None,
@@ -196,7 +205,7 @@ fn together_as_one(mut findings: Vec<Finding>) -> Option<Finding> {
             names,
             more: u32::try_from(more).unwrap_or(u32::MAX),
         }],
-        longest_pause,
+        pace,
         ..first
     })
 }

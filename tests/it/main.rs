@@ -16,6 +16,7 @@ mod e2e;
 mod history;
 mod line;
 mod message;
+mod month;
 mod pass;
 mod replay;
 mod stage;
