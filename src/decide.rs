@@ -68,6 +68,7 @@ pub fn decide(
     let outcomes = remedy::follow_up(&mut next, scheduler, service, &quiet, now);
     let Advance { mut news, withheld } = incident::advance(&mut next, &look, &moment);
     tell_runs(&mut next, scheduler, &news);
+    due::forget_told(&mut next);
     for outcome in outcomes {
         let incident = (next.incidents.iter_mut()).find(|i| i.id == outcome.incident);
         // An incident that ends in this very pass says in its last message what ended it.
@@ -214,8 +215,9 @@ fn tell_runs(state: &mut State, scheduler: &Scheduler, news: &[News]) {
                 let missed = missed.unwrap_or_default();
                 let incident = &mut state.incidents[index];
                 incident.ended_at = missed.back.or(incident.ended_at);
-                (incident.proof).retain(|known| !matches!(known, Fact::MissedRuns { .. }));
-                incident.proof.extend(missed.fact(&job));
+                // What was known before it ran again is of no use any more.
+                incident.proof = Vec::from_iter(missed.fact(&job));
+                (incident.proof).extend(missed.back.map(|at| Fact::LastRun { at: Some(at) }));
             }
             _ => {}
         }

@@ -35,7 +35,7 @@ pub struct Missed {
     /// The due time of the last.
     #[serde(skip_serializing_if = "Option::is_none", with = "seconds")]
     pub last: Option<Timestamp>,
-    /// The run that came after them.
+    /// The run that came after them, if one has.
     #[serde(skip_serializing_if = "Option::is_none", with = "seconds")]
     pub back: Option<Timestamp>,
 }
@@ -46,11 +46,9 @@ impl Missed {
         self.count == 0
     }
 
-    /// One more due time without a run; after a run, the first of a new row.
+    /// One more due time without a run.
     fn miss(&mut self, due: Timestamp, runs: u32) {
-        if self.back.is_some() {
-            *self = Self::default();
-        }
+        self.back = None;
         self.count = self.count.saturating_add(runs);
         self.first.get_or_insert(due);
         self.last = Some(due);
@@ -207,6 +205,29 @@ fn settle_by_starts(history: &mut JobHistory, due: Timestamp, next: Option<Times
         .is_some()
 }
 
+/// Forgets missed runs that are over and told: once a run has come, and no incident waits for
+/// its end, the next one that is missed begins a new account.
+pub fn forget_told(state: &mut State) {
+    let State {
+        jobs, incidents, ..
+    } = state;
+    let waits = |job: &str| {
+        (incidents.iter()).any(|incident| {
+            incident.slot == Slot::JobRuns
+                && incident.phase != Phase::Resolved
+                && incident
+                    .subject
+                    .as_deref()
+                    .is_none_or(|subject| subject == job)
+        })
+    };
+    for (name, history) in jobs.iter_mut() {
+        if history.missed.back.is_some() && !waits(name) {
+            history.missed = Missed::default();
+        }
+    }
+}
+
 /// How much longer a run may take whose line comes only when it ends: as long as is known of
 /// it, if some replica has been silent since it was due. (A single loop that is busy with it
 /// gives no heartbeat.)
@@ -287,7 +308,21 @@ fn whole_minute(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second().div_euclid(60) * 60).unwrap_or(at)
 }
 
-/// Times of whole seconds as numbers: a third of the text, and there are many.
+/// A time of whole seconds as a number: half of the text, and there are many.
+pub(crate) mod second {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(at.as_second())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        Timestamp::from_second(i64::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The same for times that may be missing.
 pub(crate) mod seconds {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer};

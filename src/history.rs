@@ -185,6 +185,15 @@ impl Heartbeats {
         while self.streams.len() > MOST_STREAMS && self.drop_oldest_stream() {}
     }
 
+    /// Forgets which jobs a stream ran, of the stream that ran most. False if none ran any.
+    pub(crate) fn drop_runs(&mut self) -> bool {
+        let most = self
+            .streams
+            .values_mut()
+            .max_by_key(|beats| beats.ran.len());
+        most.is_some_and(|beats| !std::mem::take(&mut beats.ran).is_empty())
+    }
+
     /// Forgets the stream that has been quiet for longest. False if there is none.
     pub(crate) fn drop_oldest_stream(&mut self) -> bool {
         let oldest = (self.streams.iter())

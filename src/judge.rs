@@ -153,10 +153,10 @@ fn due_jobs(
     let ended = |name: &str, due: Timestamp| {
         state.jobs.get(name).is_some_and(|job| {
             let over = job.ended_at.max(job.failed_at).is_some_and(|at| at >= due);
-            let moved_on = job
-                .starts
-                .last()
-                .is_some_and(|start| *start >= due && Some(*start) < last);
+            // Starts are known to the second.
+            let later =
+                |start: Timestamp| last.is_some_and(|last| last.as_second() > start.as_second());
+            let moved_on = (job.starts.last()).is_some_and(|start| *start >= due && later(*start));
             over || moved_on
         })
     };

@@ -19,6 +19,9 @@ pub const SCHEMA: u32 = 1;
 /// and the memory of a pass predictable.
 pub const MOST_BYTES: usize = 64 * 1024;
 
+/// Streams that are kept as long as there is anything else to drop.
+const LEAST_STREAMS: usize = 4;
+
 /// What is remembered of one scheduler.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -283,7 +286,7 @@ impl State {
     }
 
     /// Writes the document, at most [`MOST_BYTES`] long. What is dearest to the watchdog's
-    /// promises goes last: old jobs first, then streams, then the tail of long texts.
+    /// promises goes last.
     pub fn to_json(&self) -> String {
         let mut state = self.clone();
         state.schema = SCHEMA;
@@ -295,20 +298,18 @@ impl State {
         }
     }
 
-    /// Drops a little of what is missed least. False when nothing is left to drop.
+    /// Drops a little of what is missed least: jobs that nobody configured, what single streams
+    /// ran, old streams, old errors, and last what is expected of jobs. False when nothing is
+    /// left to drop.
     fn drop_least(&mut self) -> bool {
-        if !self.jobs.is_empty() {
-            // An eighth at a time: each try costs a serialisation.
-            let mut oldest: Vec<_> = (self.jobs.iter())
-                .map(|(name, job)| (job.last_seen(), name.clone()))
-                .collect();
-            oldest.sort_unstable();
-            for (_, name) in oldest.iter().take(oldest.len().div_ceil(8)) {
-                self.jobs.remove(name);
-            }
-            return true;
-        }
-        if self.heartbeats.drop_oldest_stream() || self.errors.drop_oldest() {
+        if self.drop_jobs(|job| job.plan.is_none())
+            || self.heartbeats.drop_runs()
+            || (self.heartbeats.streams.len() > LEAST_STREAMS
+                && self.heartbeats.drop_oldest_stream())
+            || self.errors.drop_oldest()
+            || self.drop_jobs(|_| true)
+            || self.heartbeats.drop_oldest_stream()
+        {
             return true;
         }
         let resolved = (self.incidents.iter()).position(|i| i.phase == Phase::Resolved);
@@ -325,6 +326,20 @@ impl State {
             }
         }
         shortened || !std::mem::take(&mut self.unknown).is_empty()
+    }
+
+    /// Drops an eighth of such jobs, those that were seen longest ago; each try costs a
+    /// serialisation. False if there are none.
+    fn drop_jobs(&mut self, such: impl Fn(&JobHistory) -> bool) -> bool {
+        let mut oldest: Vec<_> = (self.jobs.iter())
+            .filter(|(_, job)| such(job))
+            .map(|(name, job)| (job.last_seen(), name.clone()))
+            .collect();
+        oldest.sort_unstable();
+        for (_, name) in oldest.iter().take(oldest.len().div_ceil(8)) {
+            self.jobs.remove(name);
+        }
+        !oldest.is_empty()
     }
 
     /// The open or pending incident of a slot and subject.

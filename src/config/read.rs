@@ -21,7 +21,7 @@ use crate::silence::{self, Recurring};
 const MOST_LOG_GROUPS: usize = 50;
 
 /// Jobs of one scheduler: each takes up some of the bounded state.
-const MOST_JOBS: usize = 200;
+const MOST_JOBS: usize = 150;
 
 /// The most memory that one compiled expression may take, in bytes.
 const MAX_COMPILED: usize = 1 << 20;

@@ -21,8 +21,9 @@ const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
 /// Jobs that take longer than this are remembered even when they are not configured.
 const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
 
-/// A failure's report and the line of its run lie this close together.
-const SAME_RUN: SignedDuration = SignedDuration::from_secs(1);
+/// A failure's report and the line of its run lie this close together, in times of whole
+/// seconds.
+const SAME_RUN: SignedDuration = SignedDuration::from_secs(2);
 
 /// Runs on two streams that begin further apart than this are no duplicates: by then somebody
 /// may have started one by hand.
@@ -69,14 +70,17 @@ pub struct JobHistory {
     pub lost: Missed,
 }
 
-/// A run whose lines have settled.
+/// A run whose lines have settled. Times are of whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRun {
     /// When it began.
+    #[serde(with = "due::second")]
     pub start: Timestamp,
     /// When it ended, as far as the log tells.
+    #[serde(with = "due::second")]
     pub end: Timestamp,
     /// The first run of the same due time began then.
+    #[serde(with = "due::second")]
     pub first: Timestamp,
     /// Its stream, as a hash.
     pub on: u32,
@@ -164,6 +168,7 @@ impl JobHistory {
     }
 
     fn started(&mut self, at: Timestamp) {
+        let at = whole_second(at);
         // Two lines may tell of one start with slightly different times.
         let known = (self.starts.iter()).any(|known| known.duration_since(at).abs() < ONE_BEAT);
         if !known {
@@ -291,6 +296,11 @@ impl LastRun {
     }
 }
 
+/// Nobody reads more of a job's times, and the state is bounded.
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
 /// What one line tells of one run of a job.
 pub(super) struct Run<'a> {
     job: &'a str,
@@ -299,6 +309,8 @@ pub(super) struct Run<'a> {
     event: &'a JobEvent,
     /// The loop itself printed it; else a log record only mentions it.
     own: bool,
+    /// When the line was written, exactly; the other times are of whole seconds.
+    written: Timestamp,
     at: Timestamp,
     start: Timestamp,
     /// How long the loop waited for it: not at all, for one in the background.
@@ -315,18 +327,19 @@ impl<'a> Run<'a> {
         else {
             return None;
         };
+        let at = whole_second(line.at);
         let (start, took) = match event {
-            JobEvent::Skipped => (line.at, None),
+            JobEvent::Skipped => (at, None),
             // Up to Laravel 9.20 a line marks the start, and the next line shows that it ended.
             JobEvent::Started => {
                 let pause = next.map(|next| next.at.duration_since(line.at));
                 (
-                    line.at,
+                    at,
                     pause.map(|pause| (pause - LOOP_PAUSE).max(SignedDuration::ZERO)),
                 )
             }
             JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
-                (line.at - took.unwrap_or_default(), *took)
+                (whole_second(line.at - took.unwrap_or_default()), *took)
             }
         };
         Some(Self {
@@ -335,7 +348,8 @@ impl<'a> Run<'a> {
             stream: &line.stream,
             event,
             own: line.is_heartbeat(),
-            at: line.at,
+            written: line.at,
+            at,
             start,
             took: if *background {
                 Some(SignedDuration::ZERO)
@@ -372,7 +386,8 @@ pub(super) fn fold(
         let mut configured = false;
         for job in (scheduler.jobs.iter()).filter(|job| job.owns(run.job, run.text)) {
             configured = true;
-            let is_settled = run.at <= settled && before.is_none_or(|before| run.at > before);
+            let is_settled =
+                run.written <= settled && before.is_none_or(|before| run.written > before);
             fold_run(state, &job.name, run);
             if is_settled {
                 settle(state, job, run);

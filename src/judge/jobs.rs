@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::condition::{Condition, Fact, Finding, Pace};
 use crate::config::Scheduler;
+use crate::cron::horizon;
 use crate::history::{JobHistory, short_hash};
 use crate::job::Job;
 use crate::state::{Phase, State};
@@ -94,7 +95,8 @@ fn overdue(case: &Case<'_>) -> Option<Finding> {
     proof.push(Fact::LastHeartbeat {
         at: case.state.heartbeats.last,
     });
-    proof.extend(case.history.due.map(|at| Fact::NextRun { at }));
+    let next = case.job.next_run(case.now, horizon(case.now));
+    proof.extend(next.map(|at| Fact::NextRun { at }));
     // The line of a single run can get lost; where the next one is due soon, it decides.
     let next_is_soon = case.job.period() <= case.job.grace() + case.state.overlap();
     Some(Finding {
@@ -140,7 +142,8 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
 fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
     let start = *case.history.starts.last()?;
     let ended = case.history.ended_at.max(case.history.failed_at);
-    let is_last = (case.state.heartbeats.streams.values()).any(|stream| stream.last == start);
+    let is_last = (case.state.heartbeats.streams.values())
+        .any(|stream| stream.last.as_second() == start.as_second());
     let runtime = case.now.duration_since(start) - case.state.overlap();
     (is_last && ended < Some(start)).then_some((start, runtime))
 }

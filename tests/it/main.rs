@@ -8,10 +8,12 @@
 )]
 
 mod aws;
+mod calendar;
 mod cause;
 mod cli;
 mod config;
 mod decide;
+mod due;
 mod e2e;
 mod history;
 mod line;

@@ -267,3 +267,80 @@ fn december() {
         .collect();
     insta::assert_snapshot!("december-in-full", whole.join("\n\n==========\n\n"));
 }
+
+/// Clocks change, and nobody is told of jobs that a change skips or repeats; but a job that is
+/// held back in those very days is told.
+#[test]
+fn clock_changes_are_no_alarm() {
+    let config = |zone: &str| {
+        let job = |name: &str, cron: &str| {
+            format!("[[scheduler.job]]\nname = \"{name}\"\ncron = \"{cron}\"\n")
+        };
+        format!(
+            "[[scheduler]]\nname = \"web\"\nlog_groups = [\"/ecs/web\"]\nstale_after = \"5m\"\n\
+             timezone = \"{zone}\"\n{}{}{}{}{}",
+            job("often", "*/5 * * * *"),
+            job("hourly", "15 * * * *"),
+            job("at-half-past-two", "30 2 * * *"),
+            job("at-ten-past-two", "10 2 * * *"),
+            job("at-midnight", "0 0 * * *"),
+        )
+    };
+    let jobs = || {
+        vec![
+            Job::new("often", five_minutes),
+            Job::new("hourly", |at| at.minute() == 15),
+            Job::new("at-half-past-two", |at| (at.hour(), at.minute()) == (2, 30)),
+            Job::new("at-ten-past-two", |at| (at.hour(), at.minute()) == (2, 10)),
+            Job::new("at-midnight", |at| (at.hour(), at.minute()) == (0, 0)),
+        ]
+    };
+    let days = SignedDuration::from_hours(40);
+    for zone in [
+        "Asia/Tokyo",
+        "Europe/Berlin",
+        "America/New_York",
+        "Australia/Lord_Howe",
+    ] {
+        let timezone = TimeZone::get(zone).unwrap();
+        let changes: Vec<Timestamp> = (timezone.following(at("2026-01-01T00:00:00Z")))
+            .map(|change| change.timestamp())
+            .take_while(|change| *change < at("2027-01-01T00:00:00Z"))
+            .collect();
+        assert_eq!(changes.len(), if zone == "Asia/Tokyo" { 0 } else { 2 });
+        let moments = if changes.is_empty() {
+            vec![at("2026-03-29T01:00:00Z")]
+        } else {
+            changes
+        };
+        for change in moments {
+            for held in [false, true] {
+                let mut jobs = jobs();
+                if held {
+                    jobs[4].held = vec![change - days..change + days];
+                }
+                let scheduler = Loop::new(zone, jobs);
+                let desk = Desk::new();
+                let until = (change + days).to_string();
+                desk.file("watchdog.toml", &config(zone))
+                    .file("service.jsonl", "")
+                    .file("log.jsonl", &scheduler.log(change - days, change + days));
+                let told = replay(&desk, &until, &[]);
+                let told: Vec<(&str, &str)> = (told.iter())
+                    .map(|m| {
+                        (
+                            m["reason"].as_str().unwrap(),
+                            m["job"].as_str().unwrap_or("-"),
+                        )
+                    })
+                    .filter(|(reason, _)| *reason != "reminder")
+                    .collect();
+                let expected: &[(&str, &str)] = match held {
+                    true => &[("opened", "at-midnight")],
+                    false => &[],
+                };
+                assert_eq!(told, expected, "{zone} {change}");
+            }
+        }
+    }
+}

@@ -1,0 +1,574 @@
+//! What became of the runs that were due: never told too early, and each missed one told once.
+
+use std::ops::Range;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
+use scheduler_watchdog::plan::{Gate, Occasion, Plan, Reason, Verdict, Withholding};
+use scheduler_watchdog::silence::OneOff;
+use scheduler_watchdog::state::{MOST_BYTES, State};
+
+use crate::stage::{Stage, TASK, at, minutes};
+
+const SECOND_TASK: &str = "9f8e7d6c";
+
+fn job(cron: &str, more: &str) -> String {
+    format!("[[scheduler.job]]\nname = \"tidy:up\"\ncron = \"{cron}\"\n{more}\n")
+}
+
+/// A run of the job, two seconds after the present plus `after`.
+fn runs(stage: &mut Stage, after: SignedDuration) {
+    let took = SignedDuration::from_millis(120);
+    stage.job_ended("tidy:up", after + SignedDuration::from_secs(2), took);
+}
+
+fn fails(stage: &mut Stage, after: SignedDuration) {
+    let event = JobEvent::Failed {
+        took: Some(SignedDuration::from_millis(120)),
+        exit_code: Some(1),
+    };
+    let kind = Kind::Job {
+        name: "tidy:up".to_owned(),
+        event,
+        background: false,
+    };
+    let at = after + SignedDuration::from_secs(2);
+    stage.push(TASK, at, kind, "tidy:up");
+}
+
+/// What was told, restarts left aside.
+fn told(plans: &[Plan]) -> Vec<(Condition, Occasion)> {
+    let of_restarts = [Occasion::Remediated, Occasion::RemediationFailed];
+    (plans.iter())
+        .flat_map(|plan| &plan.notifications)
+        .filter(|n| !of_restarts.contains(&n.occasion))
+        .map(|n| (n.condition, n.occasion))
+        .collect()
+}
+
+/// How many missed runs of the job a plan's all-clears tell of.
+fn missed(plan: &Plan) -> u32 {
+    (plan.notifications.iter())
+        .filter(|n| n.occasion == Occasion::Resolved)
+        .flat_map(|n| &n.proof)
+        .map(|fact| match fact {
+            Fact::MissedRuns { job, count, .. } if job == "tidy:up" => *count,
+            _ => 0,
+        })
+        .sum()
+}
+
+/// Spans of minutes within a number of days.
+fn spans(days: i64, longest: i64) -> impl Strategy<Value = Vec<Range<i64>>> {
+    let span = (30..days * 1440, 1..longest).prop_map(|(start, length)| start..start + length);
+    prop::collection::vec(span, 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_missed_run_is_told_once_and_never_too_early(
+        (cron, period) in prop::sample::select(&[
+            ("*/5 * * * *", 5), ("20 * * * *", 60), ("40 */6 * * *", 360), ("10 3 * * *", 1440),
+        ][..]),
+        held in spans(3, 2000),
+        dead in spans(3, 600),
+        every in 1..=10i64,
+    ) {
+        let mut stage = Stage::new(&job(cron, "grace = \"5m\""));
+        stage.other_lines();
+        let start = stage.now;
+        let offset = match period { 5 => 0, 60 => 20, 360 => 40, _ => 190 };
+        // After three wild days the job runs again, for long enough to be told.
+        let end = 3 * 1440 + 2000 + 2 * period.max(60);
+        let mut due: Vec<i64> = Vec::new();
+        let mut ran: Vec<i64> = Vec::new();
+        for minute in 0..end {
+            let is_due = minute % period == offset % period;
+            if is_due {
+                due.push(minute);
+            }
+            if dead.iter().any(|span| span.contains(&minute)) {
+                continue;
+            }
+            if is_due && !held.iter().any(|span| span.contains(&minute)) {
+                ran.push(minute);
+                runs(&mut stage, minutes(minute));
+            } else {
+                let beat = minutes(minute) + SignedDuration::from_secs(2);
+                stage.push(TASK, beat, Kind::Heartbeat(Pulse::Idle), "idle");
+            }
+        }
+        let lines = std::mem::take(&mut stage.lines);
+        let (mut next_line, mut told) = (0, 0);
+        for pass in 1..end / every {
+            stage.wait(every);
+            // Only what a window can hold, so that the test is quick.
+            while lines.get(next_line).is_some_and(|line| line.at <= stage.now) {
+                stage.lines.push(lines[next_line].clone());
+                next_line += 1;
+            }
+            let old = stage.now - minutes(40);
+            stage.lines.retain(|line| line.at >= old);
+            let plan = stage.pass();
+            told += missed(&plan);
+            if plan.conditions.contains(&Condition::JobOverdue) {
+                let now = pass * every;
+                let last = ran.iter().rfind(|run| **run < now).copied().unwrap_or(-1);
+                let first = due.iter().find(|due| **due > last && **due > 0).copied();
+                let over = first.map(|due| start + minutes(due + 5 + 2));
+                prop_assert!(over.is_some_and(|over| over <= stage.now), "too early: {plan}");
+            }
+        }
+        let truth = u32::try_from(due.iter().filter(|due| **due > every && !ran.contains(due)).count()).unwrap();
+        let open = stage.state.incidents.iter().any(|incident| incident.is_open());
+        prop_assert!(!open, "{:?}", stage.state.incidents);
+        if period > 10 + 7 {
+            prop_assert_eq!(told, truth);
+        } else {
+            // Single runs of a job that runs again at once are not worth a message.
+            prop_assert!(told <= truth, "{} of {}", told, truth);
+        }
+    }
+}
+
+#[test]
+fn a_job_that_is_new_is_not_overdue() {
+    let mut stage = Stage::new(&job("0 23 * * *", ""));
+    stage.beats(TASK, 22 * 60);
+    stage.other_lines();
+    assert_eq!(told(&stage.passes(12 * 20)), []);
+    assert!(stage.state.jobs["tidy:up"].due.is_some());
+}
+
+#[test]
+fn a_rare_job_is_told_after_its_grace_with_what_is_known_of_it() {
+    let mut stage = Stage::new(&job("0 3 * * *", ""));
+    stage.beats(TASK, 6 * 60);
+    stage.other_lines();
+    let before = stage.passes(12 * 4);
+    assert_eq!(told(&before), []);
+    let plan = stage.wait(5).pass();
+    assert_eq!(
+        stage.now,
+        at("2025-12-02T04:05:00Z"),
+        "an hour of grace, and the log's delay"
+    );
+    assert_eq!(
+        told(std::slice::from_ref(&plan)),
+        [(Condition::JobOverdue, Occasion::Opened)]
+    );
+    let told = &plan.notifications[0];
+    assert_eq!(told.job(), Some("tidy:up"));
+    assert_eq!(told.since, at("2025-12-02T03:00:00Z"));
+    let first = Fact::MissedRuns {
+        job: "tidy:up".to_owned(),
+        count: 1,
+        first: told.since,
+        last: told.since,
+    };
+    assert_eq!(told.proof[..2], [first, Fact::LastRun { at: None }]);
+}
+
+#[test]
+fn a_lost_line_of_a_frequent_job_is_no_alarm() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.beats(TASK, 120);
+    stage.other_lines();
+    for run in (0..24).filter(|run| *run != 10) {
+        runs(&mut stage, minutes(run * 5));
+    }
+    assert_eq!(told(&stage.passes(23)), []);
+}
+
+/// The usual loop sleeps a minute after each run, so that now and then a minute has none.
+#[test]
+fn a_loop_that_drifts_skips_a_run_now_and_then_and_that_is_no_alarm() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.other_lines();
+    let start = stage.now;
+    let mut now = SignedDuration::ZERO;
+    let mut skipped = 0;
+    for _ in 0..24 * 60 {
+        let minute = now.as_mins();
+        if minute % 5 == 0 {
+            stage.job_ended("tidy:up", now, SignedDuration::from_millis(100));
+        } else {
+            stage.push(TASK, now, Kind::Heartbeat(Pulse::Idle), "idle");
+        }
+        now += SignedDuration::from_millis(61_300);
+        skipped += i32::from(minute % 5 == 4 && now.as_mins() % 5 == 1);
+    }
+    assert!(skipped > 0, "the test must drift: {start}");
+    assert_eq!(told(&stage.passes(12 * 24)), []);
+}
+
+#[test]
+fn many_jobs_at_once_are_one_message() {
+    let jobs: String = (0..30)
+        .map(|n| format!("[[scheduler.job]]\nname = \"job:{n}\"\ncron = \"*/5 * * * *\"\n"))
+        .collect();
+    let mut stage = Stage::new(&jobs);
+    stage.beats(TASK, 120);
+    stage.other_lines();
+    let plans = stage.passes(6);
+    assert_eq!(told(&plans), [(Condition::JobOverdue, Occasion::Opened)]);
+    let several = plans
+        .iter()
+        .flat_map(|plan| &plan.notifications)
+        .next()
+        .unwrap();
+    assert_eq!(several.job(), None);
+    let Fact::Jobs { names, more } = &several.proof[0] else {
+        panic!("{:?}", several.proof);
+    };
+    assert_eq!((names.len(), *more), (10, 20));
+}
+
+#[test]
+fn failures_in_a_row_are_told_once_there_are_enough() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.beats(TASK, 120);
+    stage.other_lines();
+    for run in 0..24 {
+        match run {
+            // Two failures, a run that went well, then three: only these are enough.
+            3 | 4 | 10..=12 => fails(&mut stage, minutes(run * 5)),
+            _ => runs(&mut stage, minutes(run * 5)),
+        }
+    }
+    let plans = stage.passes(23);
+    assert_eq!(
+        told(&plans),
+        [
+            (Condition::JobFailing, Occasion::Opened),
+            (Condition::JobFailing, Occasion::Resolved)
+        ]
+    );
+    let opened = plans.iter().position(|plan| !plan.notifications.is_empty());
+    // The third is of minute 60, and counts once no older line can come any more.
+    assert_eq!(opened, Some(12));
+}
+
+/// From Laravel 12.18 on the line says DONE, and a record tells of the failure, before it or
+/// after it, and in another look.
+#[test]
+fn a_failure_that_only_a_record_tells_counts_once() {
+    for (name, record_at) in [("before", 1_990), ("after", 2_200)] {
+        for every in [1, 5] {
+            let mut stage = Stage::new(&job("*/5 * * * *", "failure_tolerance = 4"));
+            stage.beats(TASK, 60);
+            stage.other_lines();
+            for run in 0..3 {
+                runs(&mut stage, minutes(run * 5));
+                let event = JobEvent::Failed {
+                    took: None,
+                    exit_code: Some(137),
+                };
+                let kind = Kind::Job {
+                    name: "tidy:up".to_owned(),
+                    event,
+                    background: false,
+                };
+                let after = minutes(run * 5) + SignedDuration::from_millis(record_at);
+                stage.push(TASK, after, kind, "failed with exit code [137]");
+                stage.lines.last_mut().unwrap().heartbeat = false;
+            }
+            stage.lines.sort_by_key(|line| line.at);
+            for _ in 0..20 / every {
+                stage.wait(every).look();
+            }
+            let failures = &stage.state.jobs["tidy:up"].failures;
+            assert_eq!(
+                (failures.count, failures.exit_code),
+                (3, Some(137)),
+                "{name} {every}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_told() {
+    let mut stage = Stage::new(&job("*/5 * * * *", "max_runtime = \"1m\""));
+    stage.beats(TASK, 60);
+    stage.other_lines();
+    stage.job_ended("tidy:up", minutes(10), SignedDuration::from_secs(90));
+    runs(&mut stage, minutes(15));
+    runs(&mut stage, minutes(20));
+    assert_eq!(
+        told(&stage.passes(6)),
+        [
+            (Condition::JobOverrun, Occasion::Opened),
+            (Condition::JobOverrun, Occasion::Resolved)
+        ]
+    );
+}
+
+/// Up to Laravel 9.20 the line tells of the start, and nothing of the end.
+#[test]
+fn a_run_that_began_and_does_not_end_is_told_before_the_loop_counts_as_silent() {
+    let mut stage = Stage::new(&job("*/5 * * * *", "max_runtime = \"10m\""));
+    stage.beats(TASK, 30);
+    stage.other_lines();
+    for run in 0..=6 {
+        let kind = Kind::Job {
+            name: "tidy:up".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        let after = minutes(run * 5) + SignedDuration::from_millis(1_400);
+        stage.push(TASK, after, kind, "tidy:up");
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    let plans = stage.passes(9);
+    assert_eq!(
+        told(&plans[..9]),
+        [(Condition::JobOverrun, Occasion::Opened)]
+    );
+    assert_eq!(plans[8].reason, Reason::Found);
+}
+
+fn runs_on(stage: &mut Stage, task: &str, after: SignedDuration) {
+    let kind = Kind::Job {
+        name: "tidy:up".to_owned(),
+        event: JobEvent::Ended {
+            took: Some(SignedDuration::from_millis(100)),
+        },
+        background: false,
+    };
+    stage.push(task, after, kind, "tidy:up");
+}
+
+#[test]
+fn the_same_due_time_on_two_streams_is_told() {
+    for (more, expected) in [
+        (
+            "",
+            &[
+                (Condition::DuplicateRuns, Occasion::Opened),
+                (Condition::DuplicateRuns, Occasion::Resolved),
+            ][..],
+        ),
+        ("on_one_server = false", &[]),
+    ] {
+        let mut stage = Stage::new(&job("*/5 * * * *", more));
+        stage.beats(TASK, 120);
+        stage.beats(SECOND_TASK, 120);
+        stage.other_lines();
+        for run in 0..24 {
+            let at = minutes(run * 5) + SignedDuration::from_secs(2);
+            runs_on(&mut stage, TASK, at);
+            if (6..9).contains(&run) {
+                runs_on(&mut stage, SECOND_TASK, at + SignedDuration::from_secs(20));
+            }
+        }
+        assert_eq!(told(&stage.passes(20)), expected);
+    }
+}
+
+#[test]
+fn a_lock_that_holds_is_no_duplicate_and_one_overlap_of_two_tasks_is_none_either() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.beats(TASK, 120);
+    stage.beats(SECOND_TASK, 120);
+    stage.other_lines();
+    for run in 0..24 {
+        let at = minutes(run * 5) + SignedDuration::from_secs(2);
+        runs_on(&mut stage, TASK, at);
+        let kind = Kind::Job {
+            name: "tidy:up".to_owned(),
+            event: JobEvent::Skipped,
+            background: false,
+        };
+        stage.push(
+            SECOND_TASK,
+            at + SignedDuration::from_secs(1),
+            kind,
+            "skipped",
+        );
+        if run == 12 {
+            runs_on(&mut stage, SECOND_TASK, at + SignedDuration::from_secs(30));
+        }
+    }
+    assert_eq!(told(&stage.passes(20)), []);
+}
+
+/// A silent scheduler explains its jobs; when it is back, its all-clear names what they missed.
+#[test]
+fn jobs_are_inside_the_incident_of_a_silent_scheduler() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.other_lines();
+    for minute in (0..180).filter(|minute| !(60..120).contains(minute)) {
+        if minute % 5 == 0 {
+            runs(&mut stage, minutes(minute));
+        } else {
+            let beat = minutes(minute) + SignedDuration::from_secs(2);
+            stage.push(TASK, beat, Kind::Heartbeat(Pulse::Idle), "idle");
+        }
+    }
+    let plans = stage.passes(35);
+    assert_eq!(
+        told(&plans),
+        [
+            (Condition::SchedulerSilent, Occasion::Opened),
+            (Condition::SchedulerSilent, Occasion::Resolved)
+        ]
+    );
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 12);
+}
+
+#[test]
+fn a_job_whose_time_has_ended_is_not_overdue_any_more() {
+    let window = "active = [{ from = \"2025-12-01\", until = \"2025-12-02\" }]";
+    let mut stage = Stage::new(&job("*/5 * * * *", window));
+    stage.beats(TASK, 26 * 60);
+    stage.other_lines();
+    let plans = stage.passes(12 * 26 - 1);
+    let said = told(&plans);
+    assert_eq!(
+        said.first(),
+        Some(&(Condition::JobOverdue, Occasion::Opened))
+    );
+    assert_eq!(
+        said.last(),
+        Some(&(Condition::JobOverdue, Occasion::Resolved))
+    );
+    assert_eq!(stage.pass().verdict, Verdict::Healthy);
+}
+
+fn one_off(from: Timestamp, minutes: i64, condition: Option<Condition>) -> OneOff {
+    OneOff {
+        id: "1202-0000".to_owned(),
+        from,
+        until: from + SignedDuration::from_mins(minutes),
+        reason: "moving house".to_owned(),
+        author: "ops".to_owned(),
+        condition,
+    }
+}
+
+/// A loop that dies after half an hour and comes back after `minutes`.
+fn dies(more: &str, dead_for: i64) -> Stage {
+    let mut stage = Stage::new(more);
+    stage.other_lines();
+    for minute in (0..300).filter(|minute| !(30..30 + dead_for).contains(minute)) {
+        let beat = minutes(minute) + SignedDuration::from_secs(2);
+        stage.push(TASK, beat, Kind::Heartbeat(Pulse::Idle), "idle");
+    }
+    stage
+}
+
+#[test]
+fn a_silence_withholds_messages_and_restarts_and_says_so() {
+    let mut stage = dies("after = \"0s\"", 90);
+    stage.passes(6);
+    stage.state.silences.push(one_off(stage.now, 60, None));
+    let plans = stage.passes(10);
+    assert_eq!(told(&plans), []);
+    let plan = plans.last().unwrap();
+    assert_eq!(plan.verdict, Verdict::Suspended, "{plan}");
+    assert!(matches!(plan.reason, Reason::Silenced(_)), "{plan}");
+    assert_eq!(plan.conditions, [Condition::SchedulerSilent]);
+    assert!(matches!(plan.withheld[0].why, Withholding::Silenced(_)));
+    assert!(plan.to_string().contains("moving house (ops)"), "{plan}");
+    // It ends while the trouble goes on: told then, and only then restarted.
+    let after = stage.passes(3);
+    assert_eq!(
+        told(&after),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+    assert!(stage.state.silences.is_empty(), "what is over is forgotten");
+}
+
+#[test]
+fn what_began_and_ended_in_a_silence_is_never_told() {
+    let mut stage = dies("", 60);
+    stage.state.silences.push(one_off(stage.now, 180, None));
+    assert_eq!(told(&stage.passes(50)), []);
+}
+
+#[test]
+fn what_was_told_before_a_silence_is_resolved_after_it() {
+    let mut stage = dies("", 60);
+    stage.passes(7);
+    assert!(stage.state.incidents[0].is_open());
+    stage.state.silences.push(one_off(stage.now, 120, None));
+    assert_eq!(told(&stage.passes(23)), [], "no reminder, no all-clear");
+    assert_eq!(
+        told(&stage.passes(2)),
+        [(Condition::SchedulerSilent, Occasion::Resolved)]
+    );
+}
+
+#[test]
+fn no_restart_is_made_in_a_silence() {
+    let mut stage = dies("", 90);
+    stage.passes(7);
+    stage.state.silences.push(one_off(stage.now, 60, None));
+    for plan in stage.passes(8) {
+        let remediation = plan.remediation.unwrap();
+        assert!(remediation.blocked_by.contains(&Gate::Silenced));
+    }
+}
+
+#[test]
+fn a_silence_of_one_condition_leaves_the_others_alone() {
+    let mut stage = dies("", 60);
+    stage
+        .state
+        .silences
+        .push(one_off(stage.now, 600, Some(Condition::JobOverdue)));
+    let plans = stage.passes(30);
+    assert_eq!(told(&plans).len(), 2, "opened and resolved");
+}
+
+#[test]
+fn a_maintenance_window_comes_again() {
+    let silence = "[[scheduler.silence]]\ncron = \"20 0 * * *\"\nduration = \"90m\"\n";
+    let mut stage = dies(silence, 60);
+    assert_eq!(told(&stage.passes(50)), []);
+}
+
+/// As many jobs as there may be, with long names and a missed run each, fit into the state, and none is forgotten.
+#[test]
+fn every_configured_job_is_remembered() {
+    let jobs: String = (0..150)
+        .map(|n| {
+            let name = format!("reports:generate-the-{n:03} --for=everyone --since=yesterday");
+            format!(
+                "[[scheduler.job]]\nname = \"{name}\"\ncron = \"{} * * * *\"\n",
+                n % 60
+            )
+        })
+        .collect();
+    let mut stage = Stage::new(&jobs);
+    stage.other_lines();
+    stage.beats(TASK, 300);
+    for replica in 0..8 {
+        stage.beats(&format!("{SECOND_TASK}{replica:024}"), 300);
+    }
+    let names: Vec<String> = stage
+        .scheduler
+        .jobs
+        .iter()
+        .map(|job| job.name.clone())
+        .collect();
+    for (index, name) in names.iter().enumerate() {
+        for hour in 0..4 {
+            let minute = i64::try_from(index).unwrap() % 60 + hour * 60;
+            let after = minutes(minute) + SignedDuration::from_millis(2_345);
+            stage.job_ended(name, after, SignedDuration::from_millis(1_234));
+        }
+    }
+    stage.passes(55);
+    let text = stage.state.to_json();
+    assert!(text.len() <= MOST_BYTES, "{}", text.len());
+    let read = State::from_json(&text).unwrap();
+    for name in names {
+        assert_eq!(read.jobs.get(&name), stage.state.jobs.get(&name), "{name}");
+    }
+}
