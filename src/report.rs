@@ -39,6 +39,15 @@ fn scheduler(report: &SchedulerReport) -> Value {
             })
         })
         .collect();
+    let withheld: Vec<Value> = (own.iter().flat_map(|plan| &plan.withheld))
+        .map(|withheld| {
+            json!({
+                "condition": withheld.condition.id(),
+                "subject": withheld.subject,
+                "why": withheld.why.to_string(),
+            })
+        })
+        .collect();
     json!({
         "scheduler": report.name,
         "verdict": plan.map(|plan| plan.verdict.id()),
@@ -48,6 +57,7 @@ fn scheduler(report: &SchedulerReport) -> Value {
         "allowed_silence_seconds": plan.map(|plan| plan.allowed_silence.as_secs()),
         "errors": plan.map(|plan| plan.errors),
         "notifications": notifications,
+        "withheld": withheld,
         "remediation": own.and_then(remediation),
         "scanned_bytes": report.scanned_bytes,
         "truncated": report.truncated,
@@ -134,7 +144,8 @@ mod tests {
     use super::*;
     use crate::condition::{Condition, Severity};
     use crate::plan::{
-        CureKind, Gate, Handling, Notification, Occasion, Reason, Remediation, Verdict,
+        CureKind, Gate, Handling, Notification, Occasion, Reason, Remediation, Verdict, Withheld,
+        Withholding,
     };
 
     fn at() -> Timestamp {
@@ -170,7 +181,11 @@ mod tests {
             allowed_silence: SignedDuration::from_mins(5),
             errors: 2,
             notifications: vec![notification()],
-            withheld: Vec::new(),
+            withheld: vec![Withheld {
+                condition: Condition::JobOverdue,
+                subject: Some("redis:monitor".to_owned()),
+                why: Withholding::Explained,
+            }],
             remediation: Some(Remediation {
                 incident: "web/scheduler-silent/1".to_owned(),
                 cure: CureKind::ForceNewDeployment,

@@ -869,7 +869,13 @@ impl FromText for Regex {
         regex::RegexBuilder::new(text)
             .size_limit(MAX_COMPILED)
             .build()
-            .map_err(|error| format!("`{text}` is no regular expression: {error}"))
+            .map_err(|error| {
+                // The last line says what, the others draw where.
+                let error = error.to_string();
+                let what = error.lines().last().unwrap_or_default();
+                let what = what.trim().trim_start_matches("error: ");
+                format!("`{text}` is no regular expression: {what}")
+            })
     }
 }
 

@@ -120,6 +120,53 @@ fn mistakes_across_tables_are_told() {
     insta::assert_snapshot!(told.join("\n---\n"));
 }
 
+/// Each mistake of a job or a silence, with its line.
+#[test]
+fn mistakes_in_jobs_and_silences_are_told() {
+    let scheduler = "[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\n";
+    let job = |more: &str| {
+        format!("{scheduler}[[scheduler.job]]\nname = \"x\"\ncron = \"0 0 * * *\"\n{more}\n")
+    };
+    let silence = |more: &str| format!("{scheduler}[[scheduler.silence]]\n{more}\n");
+    let cases = [
+        format!("{scheduler}[[scheduler.job]]\nname = \"x\"\ncron = \"0 0 31 2 *\"\n"),
+        format!("{scheduler}[[scheduler.job]]\nname = \"x\"\ncron = []\n"),
+        job("timezone = \"Asia/Tokio\""),
+        job("every = \"25s\""),
+        job("grace = \"9d\""),
+        job("active = [{ from = \"2025-12-14\", until = \"2025-12-01\" }]"),
+        job(
+            "active = [{ from = \"2025-12-01\" }, { until = \"2025-12-24\", weekdays = [\"mon\"] }]",
+        ),
+        job("active = [{}]"),
+        job("active = [{ between = \"8-17\" }]"),
+        job("active = [{ between = \"08:00-08:00\" }]"),
+        job("active = [{ weekdays = [\"monday\"] }]"),
+        job("environments = [\"production\"]"),
+        job("match = { regex = \"(\" }"),
+        job("match = { text = \"x\" }"),
+        job("failure_tolerance = 0"),
+        silence("cron = \"0 2 * * sun\""),
+        silence("cron = \"0 2 * * sun\"\nduration = \"25h\""),
+        silence("cron = \"0 * * * *\"\nduration = \"1h\""),
+        silence("cron = \"0 2 * * sun\"\nduration = \"1h\"\nconditions = [\"job-late\"]"),
+        format!(
+            "{scheduler}{}",
+            (0..151)
+                .map(|n| format!("[[scheduler.job]]\nname = \"{n}\"\ncron = \"0 0 * * *\"\n"))
+                .collect::<String>()
+        ),
+    ];
+    let told: Vec<String> = (cases.iter())
+        .map(|text| {
+            let mistakes = Config::parse(text, "watchdog.toml").unwrap_err();
+            let shown = text.lines().skip(3).take(4).collect::<Vec<_>>().join("\n");
+            format!("{shown}\n=> {mistakes}")
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n---\n"));
+}
+
 fn environment(variables: &[(&str, &str)]) -> Environment {
     Environment::of(
         variables
