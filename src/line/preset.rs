@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use regex::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use serde::Deserialize;
@@ -14,7 +14,10 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("laravel", include_str!("../presets/laravel.toml")),
     ("supervisord", include_str!("../presets/supervisord.toml")),
     ("celery-beat", include_str!("../presets/celery-beat.toml")),
-    ("celery-worker", include_str!("../presets/celery-worker.toml")),
+    (
+        "celery-worker",
+        include_str!("../presets/celery-worker.toml"),
+    ),
     ("cron", include_str!("../presets/cron.toml")),
     ("supercronic", include_str!("../presets/supercronic.toml")),
     ("apscheduler", include_str!("../presets/apscheduler.toml")),
@@ -36,21 +39,17 @@ const NAMES: [&str; BUILT_IN.len()] = {
     names
 };
 
-static PRESETS: LazyLock<BTreeMap<&str, Preset>> = LazyLock::new(|| {
-    #[expect(
-        clippy::expect_used,
-        reason = "files of this crate, which a test reads"
-    )]
-    let compiled = |(name, toml)| {
-        let file = PresetFile::read(toml).expect("a preset file is valid, as are those it includes");
-        let preset = Preset::compile(file.pattern, file.block);
-        (
-            name,
-            preset.expect("the patterns of a preset file are valid"),
-        )
-    };
-    BUILT_IN.into_iter().map(compiled).collect()
-});
+/// Those of [`BUILT_IN`] that were asked for: a program uses one or two.
+static COMPILED: [OnceLock<Preset>; BUILT_IN.len()] = [const { OnceLock::new() }; BUILT_IN.len()];
+
+#[expect(
+    clippy::expect_used,
+    reason = "files of this crate, which a test reads"
+)]
+fn built_in(toml: &str) -> Preset {
+    let file = PresetFile::read(toml).expect("a preset file is valid, as are those it includes");
+    Preset::compile(file.pattern, file.block).expect("the patterns of a preset file are valid")
+}
 
 /// The longest pattern that is accepted, in bytes.
 const MAX_PATTERN: usize = 2000;
@@ -374,7 +373,9 @@ fn compile(pattern: &str) -> Result<Regex, PatternError> {
 impl Preset {
     /// The built-in preset of that name.
     pub fn named(name: &str) -> Option<Preset> {
-        PRESETS.get(name).cloned()
+        let index = NAMES.iter().position(|known| *known == name)?;
+        let preset = COMPILED[index].get_or_init(|| built_in(BUILT_IN[index].1));
+        Some(preset.clone())
     }
 
     /// The names of the built-in presets.
@@ -394,7 +395,7 @@ impl Preset {
     /// Whether it knows a line that proves that the scheduler lives. One that does not
     /// (`generic`, before the user's own patterns) can only ever say "silent".
     pub fn has_heartbeat(&self) -> bool {
-        let beats = |pattern: &Pattern| pattern.heartbeat && pattern.kind != PatternKind::Error;
+        let beats = |pattern: &Pattern| pattern.heartbeat && pattern.kind != PatternKind::Other;
         self.0.patterns.iter().any(beats)
     }
 
