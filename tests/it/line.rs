@@ -482,6 +482,77 @@ proptest! {
     }
 }
 
+fn named(preset: &str, text: &str) -> String {
+    render(&read(&Preset::named(preset).unwrap(), &events(text)))
+}
+
+#[test]
+fn what_a_job_prints_is_not_taken_for_its_scheduler() {
+    let text = r#"time="2026-11-24T13:28:00Z" level=info msg=starting channel=stdout iteration=0 job.command=a job.position=1 job.schedule="* * * * *"
+time="2026-11-24T13:28:00Z" level=info msg="time=\"x\" level=error msg=\"error running command: exit status 3\" iteration=0 job.command=b job.position=1" channel=stderr iteration=0 job.command=a job.position=1 job.schedule="* * * * *"
+time="2026-11-24T13:28:00Z" level=info msg="job succeeded" channel=stdout iteration=0 job.command=a job.position=1 job.schedule="* * * * *"
+{"channel":"stdout","iteration":0,"job.command":"a","job.position":1,"job.schedule":"* * * * *","level":"info","msg":"starting","time":"2026-11-24T13:28:00Z"}
+{"channel":"stderr","iteration":0,"job.command":"a","job.position":1,"job.schedule":"* * * * *","level":"info","msg":"{\"level\":\"error\",\"msg\":\"boom\"}","time":"2026-11-24T13:28:00Z"}"#;
+    assert_eq!(named("supercronic", text), "");
+}
+
+/// The failure's line holds a process number only, and several jobs run at once.
+#[test]
+fn a_failure_without_a_name_is_an_error_and_nobodys() {
+    let text = "CRON[1]: (root) CMD ([7] a)\nCRON[2]: (root) CMD ([8] b)\n\
+                CRON[1]: (CRON) error (grandchild #7 failed with exit status 2)\nCRON[1]: (root) END ([7] a)";
+    insta::assert_snapshot!(named("cron", text), @r"
+    * started  a &
+    * started  b &
+      error    -: grandchild #7 failed with exit status 2
+    * ended               ? a
+    ");
+}
+
+/// A task's traceback is the task's; a record's is the record's; alone it is an error.
+#[test]
+fn tracebacks_belong_to_the_line_above() {
+    let traceback = "Traceback (most recent call last):\n  File \"/a.py\", line 1, in a\n    b()\n\
+                     KeyError: 'x'\n\nDuring handling of the above exception, another exception occurred:\n\n\
+                     Traceback (most recent call last):\nValueError: no x\n";
+    let text = format!(
+        "[2026-11-24 13:31:09,971: ERROR/ForkPoolWorker-2] Task a[1-2] raised unexpected: ValueError('no x')\n{traceback}\
+         [2026-11-24 13:31:09,972: INFO/ForkPoolWorker-2] Task a[1-3] succeeded in 1.5s: None\n{traceback}\
+         [2026-11-24 13:31:09,973: ERROR/MainProcess] Boom\n{traceback}"
+    );
+    insta::assert_snapshot!(named("celery-worker", &text), @r"
+    * failed              ? a
+    * ended        1s 500ms a
+      error    -: KeyError: 'x' ValueError: no x
+      error    -: Boom
+                 | KeyError: 'x'
+                 | ValueError: no x
+    ");
+}
+
+/// A wrong preset shows as a scheduler that was never seen, not as half a scheduler.
+#[test]
+fn no_preset_finds_heartbeats_in_the_format_of_another() {
+    const ONE_HOLDS_THE_OTHER: [&str; 2] = ["laravel", "supervisord"];
+    for file in sample_files() {
+        let name = preset_name(&file).unwrap();
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        for other in Preset::names() {
+            let related = [*other, name].map(|name| ONE_HOLDS_THE_OTHER.contains(&name));
+            if *other == name || related == [true, true] {
+                continue;
+            }
+            let lines = read(&Preset::named(other).unwrap(), &events(&text));
+            let beats: Vec<_> = lines.iter().filter(|line| line.is_heartbeat()).collect();
+            assert!(
+                beats.is_empty(),
+                "{other} reads {}: {beats:?}",
+                file.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn boxes_apart_are_errors_apart() {
     let text = "\nIn PhpRedisConnector.php line 185:\n\n  Connection refused  \n\n";
