@@ -291,6 +291,11 @@ impl<'de> Deserialize<'de> for Limits {
     }
 }
 
+/// The preset `generic` alone.
+const NO_HEARTBEAT: &str = "nothing in the log would count as a heartbeat: the preset `generic` \
+    knows no such line; add a `[[scheduler.pattern]]` with kind = \"heartbeat\", \"started\" or \
+    \"ended\" for a line that the scheduler prints regularly";
+
 impl<'de> Deserialize<'de> for Scheduler {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
@@ -309,9 +314,9 @@ impl<'de> Deserialize<'de> for Scheduler {
         let prefix = reader
             .get::<String>("log_stream_prefix")
             .unwrap_or_default();
-        let preset = match reader.text::<Preset>("preset") {
-            Some(preset) => Some(preset),
-            None => Preset::named("laravel"),
+        let (preset, preset_span) = match reader.table.optional_s::<Text<Preset>>("preset") {
+            Some(preset) => (Some(preset.value.0), preset.span),
+            None => (Preset::named("laravel"), span),
         };
         let patterns = reader.table.optional_s::<Vec<Pattern>>("pattern");
         let preset = match (preset, patterns) {
@@ -327,6 +332,12 @@ impl<'de> Deserialize<'de> for Scheduler {
             }
             (preset, _) => preset,
         };
+        if preset
+            .as_ref()
+            .is_some_and(|preset| !preset.has_heartbeat())
+        {
+            reader.mistake(preset_span, NO_HEARTBEAT);
+        }
         let stale_after = reader.text("stale_after").unwrap_or(StaleAfter::Auto);
         let timezone = reader.text("timezone").unwrap_or(TimeZone::UTC);
         let startup_grace = reader

@@ -31,10 +31,13 @@ static WRAPPINGS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
     .map(regex)
 });
 
-/// The PHP binary with its options, and `artisan`, each quoted or not.
+/// The PHP binary with its options, and `artisan`, each quoted or not. Other commands keep
+/// their directory: it can be all that tells two of them apart.
 static ARTISAN: LazyLock<Regex> = LazyLock::new(|| {
     regex(concat!(
-        r#"^(?:(?:'[^']*php[^'/]*'|"[^"]*php[^"/]*"|[^\s'"]*php[^\s'"/]*)\s+"#,
+        // A crontab's way into the application's directory.
+        r#"^(?:cd\s+(?:'[^']*'|"[^"]*"|[^\s'"&;|]+)\s*(?:&&|;)\s*)?"#,
+        r#"(?:(?:'[^']*php[^'/]*'|"[^"]*php[^"/]*"|[^\s'"]*php[^\s'"/]*)\s+"#,
         r#"(?:-d\s+\S+\s+|-\S+\s+)*)?"#,
         r#"(?:'(?:[^']*/)?artisan'|"(?:[^"]*/)?artisan"|(?:[^\s'"]*/)?artisan)\s+"#,
     ))
@@ -50,7 +53,8 @@ fn regex(pattern: &str) -> Regex {
 
 /// The name by which a job is known, however the scheduler spells its command: without
 /// PHP, `artisan`, redirections and the wrapping of background jobs, with its arguments.
-/// At most 200 bytes. Names of closures, classes and other programs stay as they are.
+/// At most 200 bytes. Of a crontab's line, `cd DIR &&` before `artisan` is left out as well.
+/// Names of closures, classes and other programs stay as they are.
 ///
 /// ```
 /// use scheduler_watchdog::line::job_name;
@@ -83,7 +87,8 @@ fn simpler(name: &str) -> &str {
         .map_or(name, |found| &name[found.end()..])
 }
 
-/// A duration as schedulers print it: `124.73ms`, `1,518ms`, `1m 12s`, `1 Sek.`, `1秒`.
+/// A duration as schedulers print it: `124.73ms`, `1,518ms`, `1m 12s`, `1 Sek.`, `1秒`,
+/// `4.9e-05s`.
 /// `None` where a word is unknown.
 pub(super) fn took(text: &str) -> Option<SignedDuration> {
     // A job's own output can stand before the dots that lead to the duration.
@@ -98,7 +103,7 @@ pub(super) fn took(text: &str) -> Option<SignedDuration> {
             - rest
                 .trim_start_matches(|char: char| char.is_ascii_digit() || matches!(char, '.' | ','))
                 .len();
-        let (number, after) = rest.split_at(digits);
+        let (number, after) = rest.split_at(digits + exponent(&rest[digits..]));
         let after = after.trim_start();
         let unit_ends = after
             .find(|char: char| char.is_whitespace() || char.is_ascii_digit())
@@ -110,6 +115,19 @@ pub(super) fn took(text: &str) -> Option<SignedDuration> {
     SignedDuration::try_from_secs_f64(milliseconds / 1000.0)
         .ok()
         .map(|took| SignedDuration::from_micros(took.as_micros().try_into().unwrap_or(i64::MAX)))
+}
+
+/// The length of the exponent at the beginning of a text, as Python prints small numbers:
+/// `e-05` of `e-05s`.
+fn exponent(text: &str) -> usize {
+    let Some(digits) = text.strip_prefix("e-") else {
+        return 0;
+    };
+    let after = digits.trim_start_matches(|char: char| char.is_ascii_digit());
+    if after.len() == digits.len() {
+        return 0;
+    }
+    text.len() - after.len()
 }
 
 /// `1,518` is a thousand and more, `1,5` is between one and two.
@@ -160,6 +178,8 @@ mod tests {
             "('/usr/local/bin/php' 'artisan' redis:monitor > '/dev/null' 2>&1 ; '/usr/local/bin/php' 'artisan' schedule:finish \"framework/schedule-44d7\" \"$?\") > '/dev/null' 2>&1 &",
             "sudo -u www-data -- sh -c ''/usr/local/bin/php' 'artisan' redis:monitor > '/dev/null' 2>&1'",
             "php -d memory_limit=1G artisan redis:monitor",
+            "cd /var/www/html && php artisan redis:monitor >> /dev/null 2>&1",
+            "  cd '/var/www/my app'; /usr/bin/php8.4 artisan redis:monitor > /dev/null",
             "\x1b[1m['artisan' redis:monitor]\x1b[22m",
         ] {
             assert_eq!(job_name(spelling), "redis:monitor", "{spelling}");
@@ -189,6 +209,14 @@ mod tests {
                 "/usr/local/bin/backup.sh",
             ),
             ("php /srv/report.php", "php /srv/report.php"),
+            (
+                "cd /srv/a && ./backup.sh >> /var/log/b.log 2>&1",
+                "cd /srv/a && ./backup.sh",
+            ),
+            (
+                "cd /srv/a && php report.php artisan x",
+                "cd /srv/a && php report.php artisan x",
+            ),
             ("artisan", "artisan"),
             ("", ""),
         ] {
@@ -213,6 +241,8 @@ mod tests {
             ("1分 12秒", Some(72_000.0)),
             ("1,5 s", Some(1500.0)),
             ("0.00031553799999528565s", Some(0.315)),
+            ("4.941399993185769e-05s", Some(0.049)),
+            ("1e-s", None),
             (". 12ms", Some(12.0)),
             ("purged 12 files......... 0.13ms", Some(0.13)),
             ("1 mgnt", None),
@@ -229,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_normal_name_stays(raw in "[ -~é]{0,300}|(php |'artisan' |[a-z:]{1,9}| > '/dev/null'| 2>&1| &|\\[|\\]){0,9}") {
+        fn a_normal_name_stays(raw in "[ -~é]{0,300}|(php |cd /a && |'artisan' |[a-z:]{1,9}| > '/dev/null'| 2>&1| &|\\[|\\]){0,9}") {
             let name = job_name(&raw);
             prop_assert!(name.len() <= MAX_NAME);
             prop_assert_eq!(job_name(&name), name);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use regex::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use serde::Deserialize;
@@ -10,7 +10,23 @@ use serde::Deserialize;
 use super::filter;
 
 /// The preset files, by name.
-const BUILT_IN: [(&str, &str); 1] = [("laravel", include_str!("../presets/laravel.toml"))];
+const BUILT_IN: [(&str, &str); 9] = [
+    ("laravel", include_str!("../presets/laravel.toml")),
+    ("supervisord", include_str!("../presets/supervisord.toml")),
+    ("celery-beat", include_str!("../presets/celery-beat.toml")),
+    (
+        "celery-worker",
+        include_str!("../presets/celery-worker.toml"),
+    ),
+    ("cron", include_str!("../presets/cron.toml")),
+    ("supercronic", include_str!("../presets/supercronic.toml")),
+    ("apscheduler", include_str!("../presets/apscheduler.toml")),
+    ("node-cron", include_str!("../presets/node-cron.toml")),
+    ("generic", include_str!("../presets/generic.toml")),
+];
+
+/// Files that others include, beside the presets.
+const PARTS: [(&str, &str); 1] = [("python", include_str!("../presets/part/python.toml"))];
 
 /// The names of [`BUILT_IN`].
 const NAMES: [&str; BUILT_IN.len()] = {
@@ -23,21 +39,17 @@ const NAMES: [&str; BUILT_IN.len()] = {
     names
 };
 
-static PRESETS: LazyLock<BTreeMap<&str, Preset>> = LazyLock::new(|| {
-    #[expect(
-        clippy::expect_used,
-        reason = "files of this crate, which a test reads"
-    )]
-    let compiled = |(name, toml)| {
-        let file: PresetFile = toml::from_str(toml).expect("a preset file is valid TOML");
-        let preset = Preset::compile(file.pattern, file.block);
-        (
-            name,
-            preset.expect("the patterns of a preset file are valid"),
-        )
-    };
-    BUILT_IN.into_iter().map(compiled).collect()
-});
+/// Those of [`BUILT_IN`] that were asked for: a program uses one or two.
+static COMPILED: [OnceLock<Preset>; BUILT_IN.len()] = [const { OnceLock::new() }; BUILT_IN.len()];
+
+#[expect(
+    clippy::expect_used,
+    reason = "files of this crate, which a test reads"
+)]
+fn built_in(toml: &str) -> Preset {
+    let file = PresetFile::read(toml).expect("a preset file is valid, as are those it includes");
+    Preset::compile(file.pattern, file.block).expect("the patterns of a preset file are valid")
+}
 
 /// The longest pattern that is accepted, in bytes.
 const MAX_PATTERN: usize = 2000;
@@ -82,9 +94,33 @@ struct Inner {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PresetFile {
+    /// Other files, by name, whose patterns follow its own; its own blocks come first, too.
+    #[serde(default)]
+    include: Vec<String>,
     #[serde(default)]
     block: BTreeMap<String, BlockSpec>,
+    #[serde(default)]
     pattern: Vec<PatternSpec>,
+}
+
+impl PresetFile {
+    /// Reads a file with those that it includes.
+    fn read(toml: &str) -> Result<PresetFile, String> {
+        let mut file: PresetFile = toml::from_str(toml).map_err(|error| error.to_string())?;
+        for name in std::mem::take(&mut file.include) {
+            let (_, toml) = BUILT_IN
+                .iter()
+                .chain(&PARTS)
+                .find(|(known, _)| *known == name)
+                .ok_or_else(|| format!("there is no file `{name}` to include"))?;
+            let included = PresetFile::read(toml)?;
+            file.pattern.extend(included.pattern);
+            for (name, block) in included.block {
+                file.block.entry(name).or_insert(block);
+            }
+        }
+        Ok(file)
+    }
 }
 
 /// One pattern as it is written in a preset file or in the configuration.
@@ -337,7 +373,9 @@ fn compile(pattern: &str) -> Result<Regex, PatternError> {
 impl Preset {
     /// The built-in preset of that name.
     pub fn named(name: &str) -> Option<Preset> {
-        PRESETS.get(name).cloned()
+        let index = NAMES.iter().position(|known| *known == name)?;
+        let preset = COMPILED[index].get_or_init(|| built_in(BUILT_IN[index].1));
+        Some(preset.clone())
     }
 
     /// The names of the built-in presets.
@@ -352,6 +390,13 @@ impl Preset {
     pub fn with_patterns(&self, own: &[PatternSpec]) -> Result<Preset, PatternError> {
         let specs = own.iter().chain(&self.0.specs).cloned().collect();
         Preset::compile(specs, self.0.block_specs.clone())
+    }
+
+    /// Whether it knows a line that proves that the scheduler lives. One that does not
+    /// (`generic`, before the user's own patterns) can only ever say "silent".
+    pub fn has_heartbeat(&self) -> bool {
+        let beats = |pattern: &Pattern| pattern.heartbeat && pattern.kind != PatternKind::Other;
+        self.0.patterns.iter().any(beats)
     }
 
     /// The body of a regular expression that matches, without regard to case, every raw

@@ -109,6 +109,11 @@ fn mistakes_across_tables_are_told() {
             "[[scheduler.job]]\nname = \"x\"\ncron = \"* * * * *\"\n\
              [[scheduler.job]]\nname = \"php artisan x\"\ncron = \"* * * * *\"",
         ),
+        scheduler("a", "preset = \"generic\""),
+        scheduler(
+            "a",
+            "preset = \"generic\"\n[[scheduler.pattern]]\nkind = \"error\"\npattern = \"boom\"",
+        ),
     ];
     let told: Vec<String> = (cases.iter())
         .map(|text| {
@@ -167,6 +172,21 @@ fn mistakes_in_jobs_and_silences_are_told() {
     insta::assert_snapshot!(told.join("\n---\n"));
 }
 
+#[test]
+fn own_patterns_make_the_generic_preset_one() {
+    for (kind, pattern) in [
+        ("heartbeat", "^tick"),
+        ("started", "^start (?<job>.+)"),
+        ("ended", "^end (?<job>.+)"),
+    ] {
+        let text = format!(
+            "[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\npreset = \"generic\"\n\
+             [[scheduler.pattern]]\nkind = \"{kind}\"\npattern = \"{pattern}\"\n"
+        );
+        Config::parse(&text, "watchdog.toml").unwrap();
+    }
+}
+
 fn environment(variables: &[(&str, &str)]) -> Environment {
     Environment::of(
         variables
@@ -213,6 +233,12 @@ fn mistakes_in_variables_carry_the_variables_names() {
     ]);
     insta::assert_snapshot!(environment.config().unwrap_err());
     insta::assert_snapshot!(self::environment(&[]).config().unwrap_err());
+    let environment = self::environment(&[
+        ("WATCHDOG_LOG_GROUPS", "/ecs/a"),
+        ("WATCHDOG_SCHEDULER", "production"),
+        ("WATCHDOG_PRESET", "generic"),
+    ]);
+    insta::assert_snapshot!(environment.config().unwrap_err());
 }
 
 #[test]

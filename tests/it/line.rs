@@ -1,7 +1,9 @@
 //! Real scheduler output, read.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use proptest::prelude::*;
@@ -105,13 +107,44 @@ fn sample_files() -> Vec<PathBuf> {
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples")),
         &mut files,
     );
-    files.retain(|file| {
-        let text = file.to_string_lossy();
-        text.contains("/laravel-") || text.contains("/errors-startup-permissions/")
-    });
+    files.retain(|file| preset_name(file).is_some());
     files.sort();
-    assert!(files.len() > 50);
+    assert!(files.len() > 80);
     files
+}
+
+/// The preset by which a sample is read.
+fn preset_name(file: &Path) -> Option<&'static str> {
+    const OTHERS: [(&str, &str); 9] = [
+        ("apscheduler", "apscheduler"),
+        ("busybox_crond", "cron"),
+        ("celery_beat", "celery-beat"),
+        ("celery_worker", "celery-worker"),
+        ("cronie", "cron"),
+        ("debian_cron", "cron"),
+        ("node_", "node-cron"),
+        ("supercronic", "supercronic"),
+        ("supervisord", "supervisord"),
+    ];
+    let text = file.to_string_lossy();
+    if text.contains("/laravel-") || text.contains("/errors-startup-permissions/") {
+        return Some("laravel");
+    }
+    let (_, name) = text.split_once("/other-schedulers/")?;
+    let found = OTHERS.iter().find(|(prefix, _)| name.starts_with(prefix));
+    Some(
+        found
+            .unwrap_or_else(|| panic!("which preset reads {name}?"))
+            .1,
+    )
+}
+
+fn preset_of(file: &Path) -> Preset {
+    Preset::named(preset_name(file).unwrap()).unwrap()
+}
+
+fn filter_of(preset: &Preset) -> Regex {
+    Regex::new(&format!("(?i)({})", preset.coarse_filter().unwrap())).unwrap()
 }
 
 fn sample(name: &str) -> String {
@@ -138,7 +171,7 @@ fn samples_are_read() {
         let _ = writeln!(
             all,
             "=== {name}\n{}",
-            render(&read(&laravel(), &events(&text)))
+            render(&read(&preset_of(&file), &events(&text)))
         );
     }
     for (directory, rendered) in directories {
@@ -150,9 +183,9 @@ fn samples_are_read() {
 /// may leave out.
 #[test]
 fn the_coarse_filter_changes_nothing_in_the_samples() {
-    let preset = laravel();
-    let filter = Regex::new(&format!("(?i)({})", preset.coarse_filter().unwrap())).unwrap();
     for file in sample_files() {
+        let preset = preset_of(&file);
+        let filter = filter_of(&preset);
         let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
         let all = events(&text);
         let kept: Vec<_> = all
@@ -384,8 +417,20 @@ fn piece() -> impl Strategy<Value = String> {
         "\n",
         "\n",
     ];
+    static OTHERS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let files = sample_files().into_iter();
+        let lines: BTreeSet<String> = files
+            .filter(|file| preset_name(file) != Some("laravel"))
+            .flat_map(|file| {
+                let text = std::fs::read_to_string(file).unwrap();
+                text.lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect();
+        lines.into_iter().collect()
+    });
     prop_oneof![
         4 => prop::sample::select(KNOWN).prop_map(str::to_owned),
+        4 => prop::sample::select(OTHERS.as_slice()),
         1 => "(?s).{0,5}",
         1 => prop::collection::vec(any::<u8>(), 0..9).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
     ]
@@ -396,9 +441,10 @@ proptest! {
     fn anything_can_be_read(
         messages in prop::collection::vec(prop::collection::vec(piece(), 0..9), 0..9),
         times in prop::collection::vec(0..7000i64, 9),
+        name in prop::sample::select(Preset::names()),
     ) {
         let events: Vec<_> = messages.iter().zip(times).map(|(pieces, at)| event(at, pieces.concat())).collect();
-        let preset = laravel();
+        let preset = Preset::named(name).unwrap();
         let lines = read(&preset, &events);
         prop_assert!(lines.is_sorted_by_key(|line| line.at));
         for line in &lines {
@@ -418,9 +464,12 @@ proptest! {
 
     /// The same for logs whose lines come one by one, which is what the filter sees.
     #[test]
-    fn the_coarse_filter_changes_nothing(lines in prop::collection::vec(prop::collection::vec(piece(), 0..3), 0..12)) {
-        let preset = laravel();
-        let filter = Regex::new(&format!("(?i)({})", preset.coarse_filter().unwrap())).unwrap();
+    fn the_coarse_filter_changes_nothing(
+        lines in prop::collection::vec(prop::collection::vec(piece(), 0..3), 0..12),
+        name in prop::sample::select(Preset::names()),
+    ) {
+        let preset = Preset::named(name).unwrap();
+        let filter = filter_of(&preset);
         let all: Vec<_> = lines
             .iter()
             .flat_map(|pieces| pieces.concat().split('\n').map(str::to_owned).collect::<Vec<_>>())
@@ -430,6 +479,77 @@ proptest! {
             .collect();
         let kept: Vec<_> = all.iter().filter(|event| filter.is_match(&event.message)).cloned().collect();
         prop_assert_eq!(render(&read(&preset, &all)), render(&read(&preset, &kept)));
+    }
+}
+
+fn named(preset: &str, text: &str) -> String {
+    render(&read(&Preset::named(preset).unwrap(), &events(text)))
+}
+
+#[test]
+fn what_a_job_prints_is_not_taken_for_its_scheduler() {
+    let text = r#"time="2026-11-24T13:28:00Z" level=info msg=starting channel=stdout iteration=0 job.command=a job.position=1 job.schedule="* * * * *"
+time="2026-11-24T13:28:00Z" level=info msg="time=\"x\" level=error msg=\"error running command: exit status 3\" iteration=0 job.command=b job.position=1" channel=stderr iteration=0 job.command=a job.position=1 job.schedule="* * * * *"
+time="2026-11-24T13:28:00Z" level=info msg="job succeeded" channel=stdout iteration=0 job.command=a job.position=1 job.schedule="* * * * *"
+{"channel":"stdout","iteration":0,"job.command":"a","job.position":1,"job.schedule":"* * * * *","level":"info","msg":"starting","time":"2026-11-24T13:28:00Z"}
+{"channel":"stderr","iteration":0,"job.command":"a","job.position":1,"job.schedule":"* * * * *","level":"info","msg":"{\"level\":\"error\",\"msg\":\"boom\"}","time":"2026-11-24T13:28:00Z"}"#;
+    assert_eq!(named("supercronic", text), "");
+}
+
+/// The failure's line holds a process number only, and several jobs run at once.
+#[test]
+fn a_failure_without_a_name_is_an_error_and_nobodys() {
+    let text = "CRON[1]: (root) CMD ([7] a)\nCRON[2]: (root) CMD ([8] b)\n\
+                CRON[1]: (CRON) error (grandchild #7 failed with exit status 2)\nCRON[1]: (root) END ([7] a)";
+    insta::assert_snapshot!(named("cron", text), @r"
+    * started  a &
+    * started  b &
+      error    -: grandchild #7 failed with exit status 2
+    * ended               ? a
+    ");
+}
+
+/// A task's traceback is the task's; a record's is the record's; alone it is an error.
+#[test]
+fn tracebacks_belong_to_the_line_above() {
+    let traceback = "Traceback (most recent call last):\n  File \"/a.py\", line 1, in a\n    b()\n\
+                     KeyError: 'x'\n\nDuring handling of the above exception, another exception occurred:\n\n\
+                     Traceback (most recent call last):\nValueError: no x\n";
+    let text = format!(
+        "[2026-11-24 13:31:09,971: ERROR/ForkPoolWorker-2] Task a[1-2] raised unexpected: ValueError('no x')\n{traceback}\
+         [2026-11-24 13:31:09,972: INFO/ForkPoolWorker-2] Task a[1-3] succeeded in 1.5s: None\n{traceback}\
+         [2026-11-24 13:31:09,973: ERROR/MainProcess] Boom\n{traceback}"
+    );
+    insta::assert_snapshot!(named("celery-worker", &text), @r"
+    * failed              ? a
+    * ended        1s 500ms a
+      error    -: KeyError: 'x' ValueError: no x
+      error    -: Boom
+                 | KeyError: 'x'
+                 | ValueError: no x
+    ");
+}
+
+/// A wrong preset shows as a scheduler that was never seen, not as half a scheduler.
+#[test]
+fn no_preset_finds_heartbeats_in_the_format_of_another() {
+    const ONE_HOLDS_THE_OTHER: [&str; 2] = ["laravel", "supervisord"];
+    for file in sample_files() {
+        let name = preset_name(&file).unwrap();
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        for other in Preset::names() {
+            let related = [*other, name].map(|name| ONE_HOLDS_THE_OTHER.contains(&name));
+            if *other == name || related == [true, true] {
+                continue;
+            }
+            let lines = read(&Preset::named(other).unwrap(), &events(&text));
+            let beats: Vec<_> = lines.iter().filter(|line| line.is_heartbeat()).collect();
+            assert!(
+                beats.is_empty(),
+                "{other} reads {}: {beats:?}",
+                file.display()
+            );
+        }
     }
 }
 
