@@ -1,11 +1,13 @@
 //! What can be wrong with a scheduler, and what was found of it in one look.
 
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
+use crate::config::nearest;
 
 /// What can be wrong. The names are part of every message and of the replay contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -138,6 +140,17 @@ impl Condition {
             Self::WatchdogBlind => Slot::Watchdog,
             Self::Misconfigured => Slot::Configuration,
         }
+    }
+}
+
+impl FromStr for Condition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.map(Self::id);
+        (Self::ALL.into_iter())
+            .find(|condition| condition.id() == text)
+            .ok_or_else(|| format!("unknown condition `{text}`{}", nearest(text, &known)))
     }
 }
 

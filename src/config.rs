@@ -13,6 +13,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
 pub use environment::{Environment, Origin, load, origin};
+pub(crate) use read::nearest;
 
 use crate::job::Job;
 use crate::line::Preset;
@@ -230,10 +231,7 @@ impl Config {
             .filter(|name| !known.contains(&name.as_str()))
             .map(|name| Mistake {
                 place: "schedulers".to_owned(),
-                message: format!(
-                    "no scheduler is named `{name}`{}",
-                    read::nearest(name, &known)
-                ),
+                message: format!("no scheduler is named `{name}`{}", nearest(name, &known)),
             })
             .collect();
         if !unknown.is_empty() {

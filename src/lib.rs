@@ -24,6 +24,9 @@
 //! | [`world`] | what a pass needs from outside |
 //! | [`aws`], [`local`] | the two worlds: AWS; files with a real or simulated clock |
 //! | [`pass`] | one pass; the only file that knows the order |
+//! | [`jobs`] | job tables from the application's list or from logs, and how each job stands |
+//! | [`operator`] | what a person changes in the state: silences |
+//! | `table` | tables for people on a terminal |
 //! | [`lambda`], [`metrics`], [`report`], [`check`], [`replay`] | the shells around it |
 //!
 //! # Invariants
@@ -48,12 +51,14 @@ pub mod due;
 pub mod history;
 pub mod incident;
 pub mod job;
+pub mod jobs;
 pub mod judge;
 pub mod lambda;
 pub mod line;
 pub mod local;
 pub mod message;
 pub mod metrics;
+pub mod operator;
 pub mod pass;
 pub mod plan;
 pub mod remedy;
@@ -62,4 +67,5 @@ pub mod report;
 pub mod silence;
 pub mod snapshot;
 pub mod state;
+mod table;
 pub mod world;

@@ -4,7 +4,7 @@
 //! ordered patterns of a [`Preset`] and returns [`Line`]s. Patterns are data
 //! (`src/presets/*.toml`): a new format needs no Rust.
 
-mod clean;
+pub(crate) mod clean;
 mod filter;
 mod job;
 mod preset;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
 use crate::config::Scheduler;
-use crate::cron::{Cron, Gap};
+use crate::cron::{Cron, Gap, horizon};
+use crate::message::safe;
 use crate::state::State;
 
 /// How long a one-off silence lasts unless it is said.
@@ -66,7 +67,88 @@ pub struct Quiet {
     pub reason: String,
 }
 
+/// A silence that cannot be had. A retry does not help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SilenceError {
+    /// It would be over already, or never begin.
+    #[error("a silence must end after {now:.0}, but this one would end at {until:.0}")]
+    Past {
+        /// The present.
+        now: Timestamp,
+        /// Its end.
+        until: Timestamp,
+    },
+    /// It would last too long.
+    #[error("a silence lasts at most 24 hours; silence again when this one ends")]
+    TooLong,
+    /// Nobody would know why.
+    #[error("a silence needs a reason")]
+    NoReason,
+    /// There are as many as the state can hold.
+    #[error("{MOST} silences are open already; remove one")]
+    TooMany,
+}
+
+impl OneOff {
+    /// A silence from `now` on, named after its beginning.
+    ///
+    /// # Errors
+    /// It has no end in the next 24 hours, or no reason.
+    pub fn new(
+        now: Timestamp,
+        until: Timestamp,
+        reason: &str,
+        author: &str,
+        condition: Option<Condition>,
+    ) -> Result<Self, SilenceError> {
+        let short = |text: &str| -> String {
+            let line = safe::line(text);
+            line.trim().chars().take(LONGEST_TEXT).collect()
+        };
+        let reason = short(reason);
+        if until <= now {
+            return Err(SilenceError::Past { now, until });
+        }
+        if until.duration_since(now) > LONGEST {
+            return Err(SilenceError::TooLong);
+        }
+        if reason.is_empty() {
+            return Err(SilenceError::NoReason);
+        }
+        Ok(Self {
+            id: now.strftime("%m%d-%H%M%S").to_string(),
+            from: now,
+            until,
+            reason,
+            author: short(author),
+            condition,
+        })
+    }
+
+    /// Writes it into a scheduler's state; those that are over are forgotten.
+    ///
+    /// # Errors
+    /// The state holds as many as it can.
+    pub fn add_to(&self, state: &mut State) -> Result<(), SilenceError> {
+        state.silences.retain(|silence| silence.until > self.from);
+        if state.silences.len() >= MOST {
+            return Err(SilenceError::TooMany);
+        }
+        state.silences.push(self.clone());
+        Ok(())
+    }
+}
+
 impl Recurring {
+    /// The window that is open at `now`, or the next one: its beginning and end.
+    pub fn next(&self, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+        let until = horizon(now);
+        let began = (self.cron)
+            .runs(&self.timezone, Gap::Shift, now - self.duration, until)
+            .next()?;
+        Some((began, began + self.duration))
+    }
+
     /// The end of the window that holds `now`, if one does.
     fn ends(&self, now: Timestamp) -> Option<Timestamp> {
         let began = self.cron.runs(

@@ -920,11 +920,7 @@ impl FromText for Weekday {
 
 impl FromText for Condition {
     fn from_text(text: &str) -> Result<Self, String> {
-        word(
-            "condition",
-            text,
-            &Self::ALL.map(|condition| (condition.id(), condition)),
-        )
+        text.parse()
     }
 }
 

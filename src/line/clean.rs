@@ -11,7 +11,7 @@ pub(super) const MAX_LINE: usize = 16 * 1024;
 const MAX_LINES: usize = 4096;
 
 /// The physical lines of an event, each cut to [`MAX_LINE`] and cleaned.
-pub(super) fn lines(message: &str) -> impl Iterator<Item = Cow<'_, str>> {
+pub(crate) fn lines(message: &str) -> impl Iterator<Item = Cow<'_, str>> {
     message
         .split('\n')
         .take(MAX_LINES)

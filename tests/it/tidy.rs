@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that may know neither AWS, nor a clock, nor the environment, nor waiting.
-const PURE: [&str; 18] = [
+const PURE: [&str; 19] = [
     "line",
     "cron",
     "job",
@@ -20,6 +20,7 @@ const PURE: [&str; 18] = [
     "remedy",
     "decide",
     "plan",
+    "jobs",
     "message",
     "metrics",
     "report",

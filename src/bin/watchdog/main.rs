@@ -1,6 +1,9 @@
 //! The command line: parses arguments, starts, and prints. What the commands do is in the
 //! library.
 
+mod jobs;
+mod silence;
+
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use scheduler_watchdog::aws::{Aws, PassContext};
+use scheduler_watchdog::aws::{Aws, AwsWorld, PassContext};
 use scheduler_watchdog::check::{self, Look, Status};
 use scheduler_watchdog::config::{self, Config, Environment, Origin, origin};
 use scheduler_watchdog::local::{self, Files, LocalWorld};
@@ -38,6 +41,12 @@ enum Command {
     ///
     /// Exit code: 0 whatever was found, 3 for wrong arguments, configuration or files.
     Replay(ReplayArgs),
+    /// About the jobs of a scheduler.
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
+    /// Withhold messages and restarts for a while.
+    #[command(subcommand)]
+    Silence(silence::SilenceCommand),
     /// About the configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -150,6 +159,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Check(args) => run_check(args),
         Command::Replay(args) => run_replay(args),
+        Command::Jobs(command) => jobs::run(command),
+        Command::Silence(command) => silence::run(command),
         Command::Config(ConfigCommand::Check { file }) => run_config_check(file),
     };
     match result {
@@ -203,15 +214,23 @@ fn run_check(args: CheckArgs) -> Result<u8, Failure> {
         Format::Json => format!("{:#}\n", look.json()),
         Format::Text => look.text(),
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        // The verdict stands, whether it was read to the end or not.
-        _ => Ok(Status::of(&look.report).exit_code()),
-    }
+    print(&text)?;
+    Ok(Status::of(&look.report).exit_code())
 }
 
 /// One look through AWS. With WATCHDOG_TABLE it judges by the deployed watchdog's memory.
 fn from_aws(config: &Config, schedulers: &[String]) -> Result<Look, Failure> {
+    with_aws(config, async |world| {
+        Ok(check::live(config, world, schedulers).await)
+    })
+}
+
+/// Does something in the world of AWS, with the deployed watchdog's memory if WATCHDOG_TABLE
+/// names its table.
+fn with_aws<T>(
+    config: &Config,
+    act: impl AsyncFnOnce(&AwsWorld<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let environment = Environment::of_process();
     runtime()?.block_on(async {
         let aws = Aws::load().await?;
@@ -221,8 +240,29 @@ fn from_aws(config: &Config, schedulers: &[String]) -> Result<Look, Failure> {
             deadline: None,
             limits: config.limits,
         });
-        Ok(check::live(config, &world, schedulers).await)
+        act(&world).await
     })
+}
+
+/// Does something with the deployed watchdog's memory.
+fn on_aws<T>(
+    config: &Config,
+    act: impl AsyncFnOnce(&AwsWorld<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if Environment::of_process().get("WATCHDOG_TABLE").is_none() {
+        return Err(
+            "name the deployed watchdog's table in WATCHDOG_TABLE, or a file with --state".into(),
+        );
+    }
+    with_aws(config, act)
+}
+
+/// Prints to standard output. Whoever read enough of it and went away is no failure.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
@@ -232,7 +272,7 @@ fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
         state: args.state.clone(),
     };
     let mut progress = Progress::new("looking");
-    let world = LocalWorld::read(config, &files, &mut |note| progress.note(note))?;
+    let world = LocalWorld::read(config, &files, &mut |note| progress.tell(note))?;
     let now = match (args.now, world.span()) {
         (Some(now), _) => now,
         (None, Some(span)) => span.arrived,
@@ -271,7 +311,7 @@ fn run_replay(args: ReplayArgs) -> Result<u8, Failure> {
         all: args.all,
     };
     let mut progress = Progress::new("replaying");
-    let world = LocalWorld::read(&config, &files, &mut |note| progress.note(note))?;
+    let world = LocalWorld::read(&config, &files, &mut |note| progress.tell(note))?;
     let schedule = Schedule::new(&world, &options)?;
     progress.of = schedule.passes();
     let mut out = BufWriter::new(io::stdout().lock());
@@ -327,6 +367,13 @@ impl Progress {
         }
     }
 
+    fn tell(&self, note: String) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{note}")),
+            None => eprintln!("{note}"),
+        }
+    }
+
     fn show(&mut self, done: u64, of: u64) {
         if self.bar.is_none() && self.started.elapsed() > LONG && io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr());
@@ -347,10 +394,7 @@ impl Watcher for Progress {
     }
 
     fn note(&mut self, note: String) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{note}")),
-            None => eprintln!("{note}"),
-        }
+        self.tell(note);
     }
 }
 
