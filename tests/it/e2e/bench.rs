@@ -1,8 +1,12 @@
 //! What a function needs around it that is not deployed from the template: the emulator, an
 //! application, a table, and a topic that somebody reads.
 
-use super::aws::Aws;
-use super::emulator::Emulator;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::aws::{Aws, REGION};
+use super::emulator::{Emulator, clean};
 use super::inbox::{Inbox, create_topic};
 use super::rie::Rie;
 use super::site::Site;
@@ -55,6 +59,27 @@ impl<'a> Bench<'a> {
         // A later value of the same name wins.
         variables.extend_from_slice(changes);
         Rie::start(self.tools, endpoint, &variables)
+    }
+
+    /// The command line of somebody who may read and write the deployed watchdog's table; what
+    /// it printed.
+    pub fn watchdog(&self, arguments: &[&str]) -> String {
+        let home = TempDir::new().unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_watchdog"));
+        let output = clean(program, home.path())
+            .args(arguments)
+            .env("AWS_REGION", REGION)
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_ENDPOINT_URL", &self.aws.endpoint)
+            .env("WATCHDOG_TABLE", &self.table.name)
+            .env("WATCHDOG_SCHEDULER", SCHEDULER)
+            .env("WATCHDOG_LOG_GROUPS", &self.site.group)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// The scheduler has run every minute up to now.

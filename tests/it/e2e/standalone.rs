@@ -478,3 +478,38 @@ fn a_death_costs_no_message_and_no_second_restart() {
         }
     }
 }
+
+/// A silence that a person adds by the command line is in the table that the function reads: it
+/// sees the dead scheduler, says so in its report, and tells nobody until the silence is removed.
+#[test]
+fn a_silence_of_the_command_line_reaches_the_function() {
+    let Some(tools) = Tools::find("a_silence_of_the_command_line_reaches_the_function") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    bench.silent();
+    let added = bench.watchdog(&["silence", "add", "--for", "30m", "--reason", "moving house"]);
+    let id = added.split(' ').nth(1).unwrap();
+    let function = bench.function();
+    let report = function.invoke(&wake_up());
+    let scheduler = of(&report);
+    assert_eq!(scheduler["verdict"], "suspended", "{report}");
+    assert_eq!(scheduler["conditions"], json!(["scheduler-silent"]));
+    assert_eq!(scheduler["notifications"], json!([]));
+    let why = scheduler["withheld"][0]["why"].as_str().unwrap();
+    assert!(why.contains("moving house"), "{report}");
+    assert!(bench.watchdog(&["silence", "list"]).contains(id));
+    let listed = bench.watchdog(&["jobs", "list"]);
+    assert_eq!(listed, format!("{SCHEDULER}: no jobs are configured\n"));
+
+    bench.watchdog(&["silence", "remove", id]);
+    let report = function.invoke(&wake_up());
+    assert_eq!(
+        of(&report)["notifications"][0]["reason"],
+        "opened",
+        "{report}"
+    );
+    assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
+    function.stop();
+}
