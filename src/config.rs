@@ -85,7 +85,8 @@ pub struct Scheduler {
     pub errors: ErrorRules,
     /// Its environment, as Laravel's `APP_ENV` names it; tells which jobs run here.
     pub environment: Option<String>,
-    /// A job that is said to have ended has succeeded; not so on Laravel 12.4 and later.
+    /// A job that is said to have ended has succeeded; not so on Laravel 12.4 and later. By
+    /// default what the preset knows.
     pub done_means_success: bool,
     /// The jobs that it should run; each name once.
     pub jobs: Vec<Job>,

@@ -346,7 +346,8 @@ impl<'de> Deserialize<'de> for Scheduler {
         let ecs: Option<Ecs> = reader.get("ecs");
         let errors = reader.get("errors").unwrap_or_default();
         let environment = reader.text::<NonEmpty>("environment").map(|name| name.0);
-        let done_means_success = reader.get("done_means_success").unwrap_or(false);
+        let by_preset = preset.as_ref().is_some_and(Preset::done_means_success);
+        let done_means_success = reader.get("done_means_success").unwrap_or(by_preset);
         let raw_jobs: Vec<JobTable> = reader.get("job").unwrap_or_default();
         let raw_silences: Vec<SilenceTable> = reader.get("silence").unwrap_or_default();
         let remediation: Remediation = reader.get("remediation").unwrap_or_default();

@@ -15,7 +15,10 @@ use crate::table::Table;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Its runs came when they were due.
-    Fine,
+    Fine {
+        /// The newest is known to have succeeded, not only to have ended.
+        succeeded: bool,
+    },
     /// It has not had its first chance yet.
     NotYetKnown,
     /// Runs are missing.
@@ -39,7 +42,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    fn of(job: &Job, history: Option<&JobHistory>, now: Timestamp) -> Self {
+    fn of(scheduler: &Scheduler, job: &Job, history: Option<&JobHistory>, now: Timestamp) -> Self {
         let Some(history) = history.filter(|history| history.plan == Some(job.plan)) else {
             return if job.elsewhere {
                 Self::Elsewhere
@@ -65,13 +68,16 @@ impl Standing {
         } else if history.starts.is_empty() {
             Self::NotYetKnown
         } else {
-            Self::Fine
+            let ended = history.ended_at >= history.starts.last().copied();
+            Self::Fine {
+                succeeded: ended && scheduler.done_means_success,
+            }
         }
     }
 
     fn id(&self) -> &'static str {
         match self {
-            Self::Fine => "ok",
+            Self::Fine { .. } => "ok",
             Self::NotYetKnown => "not yet known",
             Self::Overdue { .. } => "overdue",
             Self::Failing { .. } => "failing",
@@ -92,6 +98,7 @@ impl Standing {
                 let code = exit_code.map_or(String::new(), |code| format!(", exit code {code}"));
                 format!("failed: {} in a row{code}", runs(*failures))
             }
+            Self::Fine { succeeded: true } => "ok, succeeded".to_owned(),
             Self::Over => match job.ends_on() {
                 Some(last) => format!("over since {last}"),
                 None => "over".to_owned(),
@@ -118,7 +125,7 @@ fn rows<'a>(scheduler: &'a Scheduler, state: &State, now: Timestamp) -> Vec<Row<
                 job,
                 next: job.next_run(now, horizon(now)),
                 last: history.and_then(|history| history.starts.last().copied()),
-                standing: Standing::of(job, history, now),
+                standing: Standing::of(scheduler, job, history, now),
             }
         })
         .collect()
@@ -155,6 +162,12 @@ pub fn json(scheduler: &Scheduler, state: &State, now: Timestamp) -> Value {
                 Standing::Failing { failures, .. } => (0, failures),
                 _ => (0, 0),
             };
+            // What nobody knows is null.
+            let succeeded = match row.standing {
+                Standing::Fine { succeeded: true } => Some(true),
+                Standing::Failing { .. } => Some(false),
+                _ => None,
+            };
             json!({
                 "job": row.job.name,
                 "cron": row.job.cron.iter().map(Cron::expression).collect::<Vec<_>>(),
@@ -162,6 +175,7 @@ pub fn json(scheduler: &Scheduler, state: &State, now: Timestamp) -> Value {
                 "next_due": row.next,
                 "last_run": row.last,
                 "state": row.standing.id(),
+                "succeeded": succeeded,
                 "missed": missed,
                 "failures": failures,
             })

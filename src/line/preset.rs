@@ -48,7 +48,8 @@ static COMPILED: [OnceLock<Preset>; BUILT_IN.len()] = [const { OnceLock::new() }
 )]
 fn built_in(toml: &str) -> Preset {
     let file = PresetFile::read(toml).expect("a preset file is valid, as are those it includes");
-    Preset::compile(file.pattern, file.block).expect("the patterns of a preset file are valid")
+    Preset::compile(file.pattern, file.block, file.truths)
+        .expect("the patterns of a preset file are valid")
 }
 
 /// The longest pattern that is accepted, in bytes.
@@ -88,6 +89,17 @@ struct Inner {
     /// What everything above was compiled from.
     specs: Vec<PatternSpec>,
     block_specs: BTreeMap<String, BlockSpec>,
+    truths: Truths,
+}
+
+/// What is true of a scheduler besides its lines.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Truths {
+    /// The application is Laravel's.
+    laravel: bool,
+    /// A job that is said to have ended has succeeded.
+    done_means_success: bool,
 }
 
 /// A file in `src/presets/`.
@@ -97,6 +109,9 @@ struct PresetFile {
     /// Other files, by name, whose patterns follow its own; its own blocks come first, too.
     #[serde(default)]
     include: Vec<String>,
+    /// Those of a file that it includes hold here, too.
+    #[serde(default)]
+    truths: Truths,
     #[serde(default)]
     block: BTreeMap<String, BlockSpec>,
     #[serde(default)]
@@ -114,6 +129,8 @@ impl PresetFile {
                 .find(|(known, _)| *known == name)
                 .ok_or_else(|| format!("there is no file `{name}` to include"))?;
             let included = PresetFile::read(toml)?;
+            file.truths.laravel |= included.truths.laravel;
+            file.truths.done_means_success |= included.truths.done_means_success;
             file.pattern.extend(included.pattern);
             for (name, block) in included.block {
                 file.block.entry(name).or_insert(block);
@@ -389,7 +406,17 @@ impl Preset {
     /// The first pattern that cannot be used ([`PatternSpec::check`] finds each of them).
     pub fn with_patterns(&self, own: &[PatternSpec]) -> Result<Preset, PatternError> {
         let specs = own.iter().chain(&self.0.specs).cloned().collect();
-        Preset::compile(specs, self.0.block_specs.clone())
+        Preset::compile(specs, self.0.block_specs.clone(), self.0.truths)
+    }
+
+    /// Whether the application is Laravel's, so that messages may name its commands.
+    pub fn is_laravel(&self) -> bool {
+        self.0.truths.laravel
+    }
+
+    /// Whether a job that is said to have ended has succeeded.
+    pub fn done_means_success(&self) -> bool {
+        self.0.truths.done_means_success
     }
 
     /// Whether it knows a line that proves that the scheduler lives. One that does not
@@ -443,6 +470,7 @@ impl Preset {
     fn compile(
         specs: Vec<PatternSpec>,
         block_specs: BTreeMap<String, BlockSpec>,
+        truths: Truths,
     ) -> Result<Preset, PatternError> {
         let names: Vec<&str> = block_specs.keys().map(String::as_str).collect();
         let patterns = specs
@@ -466,6 +494,7 @@ impl Preset {
             blocks,
             specs,
             block_specs,
+            truths,
         })))
     }
 
@@ -898,7 +927,7 @@ mod tests {
         #[test]
         fn the_coarse_filter_lets_every_match_through((pattern, lines) in pattern_with_lines()) {
             let own = [PatternSpec::new(PatternKind::Banner, format!("^{pattern}$"))];
-            let Ok(preset) = Preset::compile(own.to_vec(), BTreeMap::new()) else {
+            let Ok(preset) = Preset::compile(own.to_vec(), BTreeMap::new(), Truths::default()) else {
                 return Ok(());
             };
             if let Some(body) = preset.coarse_filter() {

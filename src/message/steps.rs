@@ -157,6 +157,7 @@ struct Shell {
     env: Environment<'static>,
     known: BTreeMap<&'static str, String>,
     can_exec: bool,
+    is_laravel: bool,
 }
 
 impl Shell {
@@ -189,6 +190,7 @@ impl Shell {
                 env
             },
             known,
+            is_laravel: context.scheduler.is_none_or(|s| s.preset.is_laravel()),
             can_exec: !STEPS.no_exec.contains(&notification.condition),
         }
     }
@@ -220,9 +222,12 @@ impl Shell {
         }
     }
 
-    /// What is run in the container, with the job filled in; none where it names one and none
-    /// can be named.
+    /// What is run in the container, with the job filled in. None where it names one and none
+    /// can be named, and for Laravel's commands where the application is another.
     fn inner(&self, template: &str) -> Option<String> {
+        if template.contains("artisan") && !self.is_laravel {
+            return None;
+        }
         if !template.contains("{{ job }}") {
             return Some(template.to_owned());
         }

@@ -180,6 +180,7 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         at => notification.at.to_string(),
         lasted => end.duration_since(notification.since).as_secs(),
         ended,
+        laravel => context.scheduler.is_none_or(|s| s.preset.is_laravel()),
         handling => handling(notification).get_attr("handling").unwrap_or_default(),
         ..place.unwrap_or_default()
     }

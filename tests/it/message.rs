@@ -360,6 +360,29 @@ fn a_silence_from_beginning_to_end() {
     }
 }
 
+/// Nobody is told to run Laravel's commands in an application of another kind.
+#[test]
+fn laravels_commands_are_for_laravel() {
+    let celery = CONFIG.replacen("name =", "preset = \"celery-beat\"\nname =", 1);
+    let celery = celery.replace("preset = \"laravel\"\n", "");
+    let celery = Config::parse(&celery, "test").unwrap().schedulers.remove(0);
+    for condition in Condition::ALL {
+        for (language, _) in LANGUAGES {
+            let context = Context {
+                scheduler: Some(&celery),
+                language,
+                region: "ap-northeast-1",
+            };
+            let mut notification = opened(condition);
+            notification.causes.clear();
+            let text = render(&notification, &context).text;
+            for word in ["artisan", "withoutOverlapping", "onOneServer"] {
+                assert!(!text.contains(word), "{word} in {text}");
+            }
+        }
+    }
+}
+
 /// Several jobs at once are one incident without a subject; what an outage cost is told at its
 /// end.
 #[test]
