@@ -170,10 +170,10 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
         | Condition::ReplicaSilent
         | Condition::NeverSeen
         | Condition::ServiceDown
-        | Condition::DeploymentStuck => errors.filter(|error| error.aborts).collect(),
-        Condition::JobOverdue
-        | Condition::JobFailing
-        | Condition::JobOverrun
+        | Condition::DeploymentStuck
+        | Condition::JobOverdue
+        | Condition::JobFailing => errors.filter(|error| error.aborts).collect(),
+        Condition::JobOverrun
         | Condition::DuplicateRuns
         | Condition::LogsSilent
         | Condition::WatchdogBlind

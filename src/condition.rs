@@ -365,6 +365,13 @@ pub enum Fact {
         /// When it began; none if none has been seen.
         at: Option<Timestamp>,
     },
+    /// A pause of the loop into which a due time fell.
+    Paused {
+        /// The heartbeat before it.
+        from: Timestamp,
+        /// The heartbeat that ended it.
+        until: Timestamp,
+    },
     /// The next expected run of a job.
     NextRun {
         /// When it is due.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::condition::{Condition, Fact, Finding, Slot};
 use crate::config::{Mistakes, Scheduler};
-use crate::due::{self, Loop};
+use crate::due::{self, Loop, Lost};
 use crate::history;
 use crate::incident::{self, Advance, Moment, News};
 use crate::judge::{self, Look};
@@ -46,8 +46,10 @@ pub fn decide(
     (next.silences).retain(|silence| silence.until > now);
     let quiet = quiet(scheduler, &next, now);
 
+    notice_start(&mut next, snapshot, now);
     let mut look = judge::look(scheduler, snapshot, &next, state.checked_until, now);
     remember_excuse(&mut next, &look, now);
+    remember_off(&mut next, &look, now);
     let seeing = snapshot.log.known().is_some();
     let standing = standing(&next, &look, seeing);
     due::account(&mut next, scheduler, standing, now);
@@ -66,8 +68,17 @@ pub fn decide(
     };
 
     let outcomes = remedy::follow_up(&mut next, scheduler, service, &quiet, now);
-    let Advance { mut news, withheld } = incident::advance(&mut next, &look, &moment);
+    let Advance {
+        mut news,
+        withheld,
+        unheard,
+    } = incident::advance(&mut next, &look, &moment);
     tell_runs(&mut next, scheduler, &news);
+    if let Some(since) = unheard {
+        // What an outage cost that nobody wanted to hear of is old news, too.
+        let end = next.heartbeats.resumed_at.filter(|at| *at > since);
+        let _ = due::close(&mut next, scheduler, since, end.unwrap_or(now));
+    }
     due::forget_told(&mut next);
     for outcome in outcomes {
         let incident = (next.incidents.iter_mut()).find(|i| i.id == outcome.incident);
@@ -189,6 +200,17 @@ fn standing(state: &State, look: &Look, seeing: bool) -> Loop {
 /// Runs of jobs that a message names one by one; of the others it tells how many there are.
 const MOST_TOLD: usize = 8;
 
+/// What runs were lost: the rarest jobs by name, and how many more there are.
+fn told_of(lost: &[Lost]) -> Vec<Fact> {
+    let named = lost.iter().filter_map(|lost| lost.missed.fact(&lost.job));
+    let mut told: Vec<Fact> = named.take(MOST_TOLD).collect();
+    let more = lost.len().saturating_sub(told.len());
+    told.extend((more > 0).then(|| Fact::MoreMissed {
+        jobs: u32::try_from(more).unwrap_or(u32::MAX),
+    }));
+    told
+}
+
 /// Adds to incidents that are over which runs they cost.
 fn tell_runs(state: &mut State, scheduler: &Scheduler, news: &[News]) {
     for news in news
@@ -202,13 +224,11 @@ fn tell_runs(state: &mut State, scheduler: &Scheduler, news: &[News]) {
             (Slot::Loop, _) => {
                 let (since, end) = (incident.since, incident.ended_at.unwrap_or(news.at));
                 let lost = due::close(state, scheduler, since, end);
-                let more = lost.len().saturating_sub(MOST_TOLD);
-                let proof = &mut state.incidents[index].proof;
-                let told = lost.iter().take(MOST_TOLD);
-                proof.extend(told.filter_map(|lost| lost.missed.fact(&lost.job)));
-                proof.extend((more > 0).then(|| Fact::MoreMissed {
-                    jobs: u32::try_from(more).unwrap_or(u32::MAX),
-                }));
+                state.incidents[index].proof.extend(told_of(&lost));
+            }
+            (Slot::JobRuns, None) => {
+                let lost = due::close_many(state, scheduler, news.at);
+                state.incidents[index].proof = told_of(&lost);
             }
             (Slot::JobRuns, Some(job)) => {
                 let missed = state.jobs.get(&job).map(|history| history.missed.clone());
@@ -262,6 +282,24 @@ fn remember_excuse(state: &mut State, look: &Look, now: Timestamp) {
         // While the silence lasts, a spent excuse stays spent.
         _ if look.has(Slot::Loop) => {}
         _ => state.excused_since = None,
+    }
+}
+
+/// The first look at a service that is meant to run again: from now on heartbeats are expected.
+fn notice_start(state: &mut State, snapshot: &Snapshot, now: Timestamp) {
+    let facts = snapshot.service.as_ref().and_then(Observed::known);
+    let runs = facts.is_some_and(|facts| facts.desired > 0);
+    if state.off_at.is_some() && runs && !state.on_again {
+        (state.off_at, state.on_again) = (Some(now), true);
+    }
+}
+
+/// While the service is meant to run no task, nobody expects a heartbeat.
+fn remember_off(state: &mut State, look: &Look, now: Timestamp) {
+    if look.excuse == Some(Reason::DesiredCountZero) {
+        (state.off_at, state.on_again) = (Some(now), false);
+    } else if state.heartbeats.last > state.off_at {
+        state.off_at = None;
     }
 }
 

@@ -41,9 +41,9 @@ pub struct Missed {
 }
 
 impl Missed {
-    /// Whether there are none.
+    /// Whether there is nothing to account for.
     pub fn is_none(&self) -> bool {
-        self.count == 0
+        self.last.is_none()
     }
 
     /// One more due time without a run.
@@ -56,6 +56,7 @@ impl Missed {
 
     /// They as a fact about a job; none if there are none.
     pub fn fact(&self, job: &str) -> Option<Fact> {
+        (self.count > 0).then_some(())?;
         Some(Fact::MissedRuns {
             job: job.to_owned(),
             count: self.count,
@@ -68,6 +69,12 @@ impl Missed {
         if !self.is_none() {
             self.back.get_or_insert(at);
         }
+    }
+
+    /// The last of them came after all, too late.
+    fn came_late(&mut self, at: Timestamp, runs: u32) {
+        self.count = self.count.saturating_sub(runs);
+        self.back = Some(at);
     }
 }
 
@@ -82,7 +89,7 @@ impl JobHistory {
 
 /// Whether two runs, the earlier given first, belong to one due time.
 pub fn is_same(job: &Job, earlier: Timestamp, later: Timestamp) -> bool {
-    job.next_run(earlier + EARLY, later + EARLY).is_none()
+    job.next_run(earlier, later).is_none()
 }
 
 /// Begins to expect the runs of jobs that are new, or that are expected at other times now.
@@ -122,18 +129,32 @@ fn skip_until(state: &mut State, scheduler: &Scheduler, until: Timestamp) {
 }
 
 /// A run began: it answers the newest due time before it, and those before that one were not
-/// answered. `is_lost` tells which of them the loop's trouble explains.
+/// answered.
 pub fn answered(
     history: &mut JobHistory,
     job: &Job,
     start: Timestamp,
-    is_lost: &dyn Fn(Timestamp) -> bool,
+    incidents: &[Incident],
+    beats: &Heartbeats,
 ) {
     let reach = start + EARLY;
+    if let Some(last) = history.missed.last.filter(|last| *last <= reach)
+        && history.missed.back.is_none()
+    {
+        let next = job.next_run(last, horizon(last));
+        if next.is_none_or(|next| next > reach) {
+            history.missed.came_late(start, job.runs_a_minute());
+        } else {
+            history.missed.answered(start);
+        }
+    }
     while let Some(due) = history.due.filter(|due| *due <= reach) {
         let next = job.next_run(due, horizon(due));
         if next.is_some_and(|next| next <= reach) {
-            miss(history, job, due, is_lost(due));
+            let lost = is_lost(incidents, beats, due);
+            if lost || !had_no_chance(job, beats, due) {
+                miss(history, job, due, lost);
+            }
         } else {
             history.missed.answered(start);
         }
@@ -162,7 +183,8 @@ pub enum Loop {
 }
 
 /// Moves the cursors past the due times whose grace is over. A due time is judged once its
-/// grace and the log's own delay are over, and only if the loop was heard after its grace.
+/// grace and the log's own delay are over, and only if the loop began a turn after its grace:
+/// until then its run may wait behind another job.
 pub fn account(state: &mut State, scheduler: &Scheduler, standing: Loop, now: Timestamp) {
     match standing {
         Loop::Unclear => return,
@@ -170,29 +192,44 @@ pub fn account(state: &mut State, scheduler: &Scheduler, standing: Loop, now: Ti
         Loop::Lives => {}
     }
     let late = state.overlap();
-    let heard = state.heartbeats.last;
+    let State {
+        jobs,
+        heartbeats,
+        incidents,
+        ..
+    } = state;
+    let turn = heartbeats.newest_turn().map(|turn| turn.began);
     for job in &scheduler.jobs {
-        let Some(mut history) = state.jobs.remove(&job.name) else {
+        let Some(history) = jobs.get_mut(&job.name) else {
             continue;
         };
         let grace = job.grace();
         while let Some(due) = history.due {
             let over = due + grace;
-            if now < over + late || heard.is_none_or(|heard| heard < over) {
+            if now < over + late || turn.is_none_or(|turn| turn < over) {
                 break;
             }
             let next = job.next_run(due, horizon(due));
-            if !settle_by_starts(&mut history, due, next) {
-                if now < over + late + busy(&state.heartbeats, job, &history, due) {
+            if !settle_by_starts(history, due, next) {
+                if now < over + late + busy(heartbeats, job, history, due) {
                     break;
                 }
-                let lost = is_lost(&state.incidents, &state.heartbeats, due);
-                miss(&mut history, job, due, lost);
+                let lost = is_lost(incidents, heartbeats, due);
+                if lost || !had_no_chance(job, heartbeats, due) {
+                    miss(history, job, due, lost);
+                }
             }
             history.due = next;
         }
-        state.jobs.insert(job.name.clone(), history);
     }
+}
+
+/// Whether the loop was busy, or paused, when a job was due that is due again soon: what it
+/// missed meanwhile is not the job's trouble. For a rare job each run counts.
+fn had_no_chance(job: &Job, beats: &Heartbeats, due: Timestamp) -> bool {
+    let paused = (beats.paused_at.zip(beats.resumed_at))
+        .is_some_and(|(from, until)| whole_minute(from) <= due && due < whole_minute(until));
+    paused && job.period() <= job.grace()
 }
 
 /// Whether a run that has been seen, settled or not, answers a due time.
@@ -242,7 +279,8 @@ fn busy(beats: &Heartbeats, job: &Job, history: &JobHistory, due: Timestamp) -> 
 /// Whether an incident of the loop explains that nothing ran at a due time.
 pub fn is_lost(incidents: &[Incident], beats: &Heartbeats, due: Timestamp) -> bool {
     (incidents.iter())
-        .filter(|incident| incident.slot == Slot::Loop && incident.phase != Phase::Pending)
+        .filter(|incident| incident.slot == Slot::Loop)
+        .filter(|incident| incident.phase != Phase::Pending || incident.silenced)
         .any(|incident| {
             let end = incident.ended_at.or_else(|| came_back(incident, beats));
             whole_minute(incident.since) <= due && end.is_none_or(|end| due < whole_minute(end))
@@ -299,6 +337,35 @@ pub fn close(
             lost.push((job.period(), job_lost));
         }
     }
+    lost.sort_by_key(|(period, _)| std::cmp::Reverse(*period));
+    lost.into_iter().map(|(_, lost)| lost).collect()
+}
+
+/// Closes the account of several jobs that were told of together, those that have not run yet
+/// included: what each of them missed, the rarest jobs first.
+pub fn close_many(state: &mut State, scheduler: &Scheduler, now: Timestamp) -> Vec<Lost> {
+    let State {
+        jobs, incidents, ..
+    } = state;
+    let alone = |job: &str| {
+        (incidents.iter()).any(|incident| {
+            incident.slot == Slot::JobRuns
+                && incident.phase != Phase::Resolved
+                && incident.subject.as_deref() == Some(job)
+        })
+    };
+    let mut lost: Vec<(SignedDuration, Lost)> = (scheduler.jobs.iter())
+        .filter(|job| !alone(&job.name))
+        .filter_map(|job| {
+            let missed = &mut jobs.get_mut(&job.name)?.missed;
+            missed.answered(now);
+            let job_lost = Lost {
+                job: job.name.clone(),
+                missed: missed.clone(),
+            };
+            (missed.count > 0).then(|| (job.period(), job_lost))
+        })
+        .collect();
     lost.sort_by_key(|(period, _)| std::cmp::Reverse(*period));
     lost.into_iter().map(|(_, lost)| lost).collect()
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cause::ErrorNote;
 use crate::config::{Scheduler, StaleAfter};
 use crate::due;
-use crate::line::{Kind, Line, Pulse};
+use crate::line::{JobEvent, Kind, Line, Pulse};
 use crate::snapshot::LogWindow;
 use crate::state::State;
 
@@ -29,6 +29,13 @@ const PAUSE: SignedDuration = SignedDuration::from_mins(3);
 /// The same job's lines this far apart are of two runs; closer ones can be of a job that
 /// repeats within a minute.
 const NEXT_RUN: SignedDuration = SignedDuration::from_secs(45);
+
+/// The jobs of one turn of the loop follow each other more closely than this.
+const BETWEEN_TURNS: SignedDuration = SignedDuration::from_secs(5);
+
+/// The longest pause of a loop between two turns, for scheduler output that does not tell when
+/// jobs end.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(2);
 
 /// Jobs of a stream that are watched for their next run.
 const MOST_RUNNING: usize = 64;
@@ -68,6 +75,9 @@ pub struct Heartbeats {
     /// The heartbeat that ended the newest pause of more than three minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
+    /// The heartbeat before that pause, and before those that it followed at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_at: Option<Timestamp>,
     /// The newest run that is known to have come to its end without aborting. An idle line says
     /// so at once; after a job's line the run may still abort, so it is known only once the job
     /// runs again without an abort in between.
@@ -101,9 +111,25 @@ pub struct StreamBeats {
     /// The newest abort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aborted_at: Option<Timestamp>,
+    /// The newest turn of the scheduler whose lines have settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Turn>,
     /// The newest line of each job since the last abort, by the hash of its name; at most 64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ran: BTreeMap<u32, Timestamp>,
+}
+
+/// One turn of the scheduler's loop: it looks at the clock once, and then runs all jobs that are
+/// due, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// When it began, as far as its first line tells.
+    pub began: Timestamp,
+    /// Its newest line.
+    pub ended: Timestamp,
+    /// That line told of the start of a job that the loop waits for.
+    #[serde(default)]
+    pub open: bool,
 }
 
 impl StreamBeats {
@@ -113,8 +139,49 @@ impl StreamBeats {
             last: at,
             beat: at,
             aborted_at: None,
+            turn: None,
             ran: BTreeMap::new(),
         }
+    }
+
+    /// Notes a settled heartbeat: it belongs to the turn before, or begins one. Jobs of one turn
+    /// follow each other at once; between turns the loop pauses. `queues` tells whether jobs of
+    /// this scheduler wait for each other at all.
+    fn take_turn(&mut self, line: &Line, queues: bool) {
+        let (began, again, open) = match &line.kind {
+            Kind::Job {
+                name,
+                event,
+                background,
+            } => {
+                let took = match event {
+                    JobEvent::Ended { took } | JobEvent::Failed { took, .. } => *took,
+                    JobEvent::Started | JobEvent::Skipped => None,
+                };
+                let began = line.at - took.unwrap_or_default();
+                // A job runs once a turn.
+                let turn = self.turn.as_ref();
+                let before = self
+                    .ran
+                    .get(&short_hash(name))
+                    .filter(|before| turn.is_some_and(|turn| **before >= turn.began));
+                let again = before.is_some_and(|before| began.duration_since(*before) >= NEXT_RUN);
+                (began, again, *event == JobEvent::Started && !background)
+            }
+            // Nothing to do, or words around the work: a turn of its own.
+            _ => (line.at, true, false),
+        };
+        let follows = self.turn.as_ref().is_some_and(|turn| {
+            let pause = began.duration_since(turn.ended);
+            // After a start the pause may be the job's own runtime.
+            pause < BETWEEN_TURNS || (turn.open && pause > LONGEST_PAUSE)
+        });
+        let same = self.turn.take().filter(|_| queues && follows && !again);
+        self.turn = Some(Turn {
+            began: same.map_or(began, |turn| turn.began),
+            ended: line.at,
+            open,
+        });
     }
 
     /// A job's line. Returns the run before, if it is known by this to have ended well.
@@ -147,6 +214,12 @@ impl Heartbeats {
     /// Folds in a heartbeat of any stream; all streams together, oldest first.
     fn hear(&mut self, at: Timestamp) {
         if (self.last).is_some_and(|last| at.duration_since(last) > PAUSE) {
+            // A pause right after another is the same one: a loop that is busy with long jobs.
+            let again = (self.resumed_at.zip(self.last))
+                .is_some_and(|(resumed, last)| last.duration_since(resumed) <= PAUSE);
+            if !again || self.paused_at.is_none() {
+                self.paused_at = self.last;
+            }
             self.resumed_at = Some(at);
         }
         self.last = self.last.max(Some(at));
@@ -202,9 +275,23 @@ impl Heartbeats {
         oldest.is_some_and(|name| self.streams.remove(&name).is_some())
     }
 
+    /// The newest turn of any stream whose lines have settled.
+    pub fn newest_turn(&self) -> Option<&Turn> {
+        let turns = self
+            .streams
+            .values()
+            .filter_map(|beats| beats.turn.as_ref());
+        turns.max_by_key(|turn| turn.began)
+    }
+
     /// The newest heartbeat of a task's stream (`prefix/container/task-id`).
     pub fn of_task(&self, task: &str) -> Option<Timestamp> {
         self.streams_of(task).map(|beats| beats.last).max()
+    }
+
+    /// A task's stream; the one that was heard last, if there are several.
+    pub fn newest_of_task(&self, task: &str) -> Option<&StreamBeats> {
+        self.streams_of(task).max_by_key(|beats| beats.last)
     }
 
     /// The first heartbeat of a task's stream.
@@ -399,7 +486,8 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     let mut runs = Vec::new();
     for (stream, lines) in &streams {
         fold_stream(state, stream, lines, longest);
-        settle_runs(&mut state.heartbeats, stream, lines, settled);
+        let queues = scheduler.preset.is_laravel();
+        settle_runs(&mut state.heartbeats, stream, lines, settled, queues);
         runs.extend(
             (lines.iter().enumerate())
                 .filter_map(|(index, line)| Run::of(line, lines.get(index + 1).copied())),
@@ -463,7 +551,13 @@ fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], longest: Option
 }
 
 /// Judges the runs of a stream by the lines that have settled since the last time.
-fn settle_runs(beats: &mut Heartbeats, stream: &str, lines: &[&Line], settled: Timestamp) {
+fn settle_runs(
+    beats: &mut Heartbeats,
+    stream: &str,
+    lines: &[&Line],
+    settled: Timestamp,
+    queues: bool,
+) {
     let before = beats.settled_until;
     let Some(known) = beats.streams.get_mut(stream) else {
         return;
@@ -471,6 +565,9 @@ fn settle_runs(beats: &mut Heartbeats, stream: &str, lines: &[&Line], settled: T
     for line in lines {
         if line.at > settled || before.is_some_and(|before| line.at <= before) {
             continue;
+        }
+        if line.is_heartbeat() {
+            known.take_turn(line, queues);
         }
         match &line.kind {
             Kind::Error { aborts: true, .. } => known.ran.clear(),

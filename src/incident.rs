@@ -70,6 +70,8 @@ pub struct Advance {
     pub news: Vec<News>,
     /// What was found and is not said.
     pub withheld: Vec<Withheld>,
+    /// Since when the loop was in a trouble that is over, and that a silence kept untold.
+    pub unheard: Option<Timestamp>,
 }
 
 /// Carries all incidents over one look, and says what is new.
@@ -112,9 +114,20 @@ pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Advance {
         let said = not_found(&mut state.incidents[index], look, beat, down, moment);
         advance.news.extend(said);
     }
+    // Never told, and not there any more: forgotten.
+    let is_gone = |incident: &Incident| {
+        incident.phase == Phase::Pending
+            && moment.seeing
+            && !look
+                .findings
+                .iter()
+                .any(|finding| is_about(incident, finding))
+    };
+    advance.unheard = (state.incidents.iter())
+        .find(|incident| incident.slot == Slot::Loop && incident.silenced && is_gone(incident))
+        .map(|incident| incident.since);
     state.incidents.retain(|incident| match incident.phase {
-        // Never told, and not there any more: forgotten.
-        Phase::Pending => look.findings.iter().any(|f| is_about(incident, f)) || !moment.seeing,
+        Phase::Pending => !is_gone(incident),
         Phase::Resolved => incident
             .transitions
             .last()
@@ -172,6 +185,7 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
     match incident.phase {
         Phase::Pending => {
             let second_look = moment.counts && now > incident.found_at;
+            incident.silenced = silenced;
             if silenced {
                 Said::Withheld(None)
             } else if finding.corroborated || second_look {
@@ -236,6 +250,7 @@ fn begin(finding: &Finding, transitions: Vec<Timestamp>, moment: &Moment<'_>) ->
         good_beats: 0,
         good_beat_at: None,
         steady_since: Some(moment.now),
+        silenced: false,
         flapping: false,
         transitions,
     }

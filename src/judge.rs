@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cause::{self, Clues, ErrorNote};
 use crate::condition::{Condition, Fact, Finding, Slot};
 use crate::config::{EcsTarget, Scheduler};
-use crate::history::task_of;
+use crate::history::{Turn, task_of};
 use crate::plan::Reason;
 use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
 use crate::state::{Attempt, State};
@@ -63,6 +63,8 @@ pub struct Look {
     pub errors: u32,
     /// Lines of another kind are fresh: the logs themselves are alive.
     pub logs_alive: bool,
+    /// Tasks, several of which run, in which a job may be running.
+    pub busy_tasks: Vec<String>,
 }
 
 /// How long nothing was heard, and how long that may last.
@@ -90,9 +92,41 @@ pub struct PossibleRun {
 impl Silence {
     /// The silence of a scheduler at `now`.
     pub fn of(scheduler: &Scheduler, state: &State, now: Timestamp) -> Self {
+        let beats = &state.heartbeats;
+        let newest = (beats.streams.values()).max_by_key(|stream| stream.last);
+        let turn = newest.and_then(|stream| stream.turn.as_ref());
+        // Nobody expected a heartbeat while the service was meant to run no task.
+        let last = beats
+            .last
+            .max(state.off_at.filter(|_| beats.last.is_some()));
+        Self::since(scheduler, state, last, turn, now)
+    }
+
+    /// The silence of one task at `now`.
+    fn of_task(scheduler: &Scheduler, state: &State, task: &str, now: Timestamp) -> Self {
+        let beats = &state.heartbeats;
+        let newest = beats.newest_of_task(task);
+        let turn = newest.and_then(|stream| stream.turn.as_ref());
+        Self::since(
+            scheduler,
+            state,
+            newest.map(|stream| stream.last),
+            turn,
+            now,
+        )
+    }
+
+    /// The silence since a heartbeat, which was of that turn.
+    fn since(
+        scheduler: &Scheduler,
+        state: &State,
+        last: Option<Timestamp>,
+        turn: Option<&Turn>,
+        now: Timestamp,
+    ) -> Self {
         let stale_after = state.heartbeats.stale_after(scheduler.stale_after);
         let mut silence = Self {
-            last: state.heartbeats.last,
+            last,
             stale_after,
             allowed: stale_after,
             running: Vec::new(),
@@ -104,8 +138,11 @@ impl Silence {
         if now.duration_since(last) <= stale_after {
             return silence;
         }
-        let (from, until) = (last - DUE_SLACK, last + rhythm(state) + DUE_SLACK);
-        for (job, known, longest) in due_jobs(scheduler, state, from, until) {
+        let until = last + rhythm(state) + DUE_SLACK;
+        // What was due when the turn began may still wait for its own turn.
+        let turn = turn.filter(|turn| turn.ended >= last - DUE_SLACK);
+        let from = turn.map_or(last, |turn| turn.began.min(last)) - DUE_SLACK;
+        for (job, known, longest) in due_jobs(scheduler, state, last, from, until) {
             let runtime = known.unwrap_or(longest).min(LONGEST_RUN);
             if let Some(known) = known {
                 silence.allowed = silence.allowed.max((stale_after + known).min(LONGEST_RUN));
@@ -146,28 +183,29 @@ impl Silence {
 fn due_jobs(
     scheduler: &Scheduler,
     state: &State,
+    last: Timestamp,
     from: Timestamp,
     until: Timestamp,
 ) -> Vec<(String, Option<SignedDuration>, SignedDuration)> {
-    let last = state.heartbeats.last;
     let ended = |name: &str, due: Timestamp| {
         state.jobs.get(name).is_some_and(|job| {
             let over = job.ended_at.max(job.failed_at).is_some_and(|at| at >= due);
             // Starts are known to the second.
-            let later =
-                |start: Timestamp| last.is_some_and(|last| last.as_second() > start.as_second());
-            let moved_on = (job.starts.last()).is_some_and(|start| *start >= due && later(*start));
+            let moved_on = (job.starts.last())
+                .is_some_and(|start| *start >= due && last.as_second() > start.as_second());
             over || moved_on
         })
     };
     let mut jobs = Vec::new();
     for job in &scheduler.jobs {
-        let Some(due) = job.runs(from, until).next() else {
+        let around = last - DUE_SLACK;
+        let dues = [
+            job.next_run(from, until),
+            job.next_run(around.max(from), until),
+        ];
+        let Some(due) = (dues.into_iter().flatten()).find(|due| !ended(&job.name, *due)) else {
             continue;
         };
-        if ended(&job.name, due) {
-            continue;
-        }
         let learned = state
             .jobs
             .get(&job.name)
@@ -205,7 +243,8 @@ pub fn wanted(
 ) -> Wanted {
     let silence = Silence::of(scheduler, state, now);
     let seeing = log.known().is_some();
-    let silent = seeing && (silence.is_over(now) || never_seen(state, now));
+    let silent =
+        seeing && (silence.is_over(now) || never_seen(state, now) || state.off_at.is_some());
     let failing = seeing && failing_since(state, silence.stale_after, now).is_some();
     let replica = state.heartbeats.streams.len() > 1
         && (state.heartbeats.streams.values())
@@ -243,6 +282,7 @@ pub fn look(
         logs_alive: false,
         errors: 0,
         silence,
+        busy_tasks: Vec::new(),
     };
     look.findings.extend(blindness(snapshot, state));
     let window = match &snapshot.log {
@@ -272,8 +312,9 @@ pub fn look(
         // A deployment replaces tasks, and excuses those that do not speak yet.
         let deploying = facts.deploying().is_some_and(|d| is_young(d, now));
         if !look.has(Slot::Loop) && look.excuse.is_none() && !deploying {
-            let replicas = silent_replicas(&scene, facts, &look.silence);
+            let (replicas, busy) = silent_replicas(&scene, facts);
             look.findings.extend(replicas);
+            look.busy_tasks = busy;
         }
     }
     let (errors, spike) = error_spike(&scene, window, checked_until);
@@ -292,6 +333,7 @@ impl Look {
             silence: Silence::default(),
             errors: 0,
             logs_alive: false,
+            busy_tasks: Vec::new(),
         }
     }
 
@@ -322,6 +364,9 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
         let mut proof = vec![Fact::Aborts { count: aborts }];
         proof.extend(ecs_fact(scheduler, snapshot));
         return Standing::Bad(scene.finding(Condition::SchedulerFailing, None, since, proof));
+    }
+    if state.off_at.is_some() && facts.is_some_and(|facts| facts.desired == 0) {
+        return Standing::Excused(Reason::DesiredCountZero);
     }
     let since = match silence.last {
         // A run that aborted shows that the loop lives; whether all do is told by those to come.
@@ -508,32 +553,47 @@ fn stuck_deployment(facts: &ServiceFacts, now: Timestamp) -> Option<Finding> {
     })
 }
 
-/// Running tasks that give no heartbeat while others do.
-fn silent_replicas(scene: &Scene<'_>, facts: &ServiceFacts, silence: &Silence) -> Vec<Finding> {
+/// Running tasks that give no heartbeat while others do, and those whose silence a job explains
+/// that may be running in them.
+fn silent_replicas(scene: &Scene<'_>, facts: &ServiceFacts) -> (Vec<Finding>, Vec<String>) {
     let Scene {
         scheduler,
         state,
         now,
         ..
     } = *scene;
-    let running = facts.running().count();
-    if running < 2 {
-        return Vec::new();
+    let (mut silent, mut busy) = (Vec::new(), Vec::new());
+    if facts.running().count() < 2 {
+        return (silent, busy);
     }
-    (facts.running())
-        .filter_map(|task| {
-            let last = state.heartbeats.of_task(&task.id);
-            // A task that never spoke has had its time from its start on.
-            let since = last.or(task.started_at.map(|at| at + scheduler.startup_grace))?;
-            let silent = now.duration_since(since) > silence.allowed;
-            let allowed = Fact::Allowed {
+    for task in facts.running() {
+        let silence = Silence::of_task(scheduler, state, &task.id, now);
+        // A task that never spoke has had its time from its start on.
+        let started = task.started_at.map(|at| at + scheduler.startup_grace);
+        let Some(since) = silence.last.or(started) else {
+            continue;
+        };
+        if !silence.running.is_empty() {
+            busy.push(task.id.clone());
+        }
+        if now.duration_since(since) <= silence.allowed || silent.len() >= MOST_REPLICAS {
+            continue;
+        }
+        let mut proof = vec![
+            Fact::LastHeartbeat { at: silence.last },
+            Fact::Allowed {
                 seconds: silence.allowed.as_secs(),
-            };
-            let proof = vec![Fact::LastHeartbeat { at: last }, allowed, tasks_fact(facts)];
-            silent.then(|| scene.finding(Condition::ReplicaSilent, Some(&task.id), since, proof))
-        })
-        .take(MOST_REPLICAS)
-        .collect()
+            },
+        ];
+        if !silence.running.is_empty() {
+            proof.push(Fact::MayBeRunning {
+                jobs: silence.running_jobs(),
+            });
+        }
+        proof.push(tasks_fact(facts));
+        silent.push(scene.finding(Condition::ReplicaSilent, Some(&task.id), since, proof));
+    }
+    (silent, busy)
 }
 
 fn error_spike(

@@ -213,7 +213,11 @@ fn gates(
         Gate::TooEarly,
         incident.fired_at.is_none_or(|at| since(at) < rules.after),
     );
-    close(Gate::JobMayBeRunning, !look.silence.running.is_empty());
+    let busy = match (incident.slot, &incident.subject) {
+        (Slot::Replica, Some(task)) => look.busy_tasks.contains(task),
+        _ => !look.silence.running.is_empty(),
+    };
+    close(Gate::JobMayBeRunning, busy);
     close(
         Gate::ConditionNotRestartable,
         !condition_allows(incident.condition, cure),

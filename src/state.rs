@@ -55,6 +55,12 @@ pub struct State {
     pub incidents: Vec<Incident>,
     /// Messages that were decided and not delivered yet, oldest first.
     pub outbox: Vec<Notification>,
+    /// The newest look at which the service was meant to run no task, and no heartbeat since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub off_at: Option<Timestamp>,
+    /// It was seen to be meant to run again; `off_at` is that look.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub on_again: bool,
     /// Restarts, and whether more are allowed.
     pub restarts: Restarts,
     /// Silences that somebody asked for, oldest first; those that are over are forgotten.
@@ -130,6 +136,9 @@ pub struct Incident {
     /// When it began to look good, or bad, without a break; for flapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steady_since: Option<Timestamp>,
+    /// It was found while a silence withheld it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silenced: bool,
     /// It comes and goes: held open until it is quiet.
     #[serde(default)]
     pub flapping: bool,

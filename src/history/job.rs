@@ -107,6 +107,9 @@ pub struct Failures {
     /// The first of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// The first of those before the newest run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_since: Option<Timestamp>,
     /// The newest exit code, where one was told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -119,13 +122,17 @@ impl Failures {
 
     /// One more run, failed or not.
     fn ran(&mut self, failed: bool, at: Timestamp) {
-        self.before = self.count;
+        (self.before, self.before_since) = (self.count, self.since);
+        (self.count, self.since, self.exit_code) = (0, None, self.exit_code.filter(|_| failed));
         if failed {
-            self.count = self.before.saturating_add(1);
-            self.since.get_or_insert(at);
-        } else {
-            self.count = 0;
+            self.also_failed(at);
         }
+    }
+
+    /// The newest run failed, as is told now.
+    fn also_failed(&mut self, at: Timestamp) {
+        self.count = self.before.saturating_add(1);
+        self.since = self.before_since.or(Some(at));
     }
 }
 
@@ -215,9 +222,6 @@ impl JobHistory {
         if ended && !reported {
             self.failures.ran(failed, run.at);
         }
-        if !failed && self.failures.count == 0 {
-            (self.failures.since, self.failures.exit_code) = (None, None);
-        }
         let on = short_hash(run.stream);
         let same_due = (self.last_run.as_ref()).filter(|last| {
             !last.only_report
@@ -270,10 +274,7 @@ impl JobHistory {
         match last {
             // Its own line said so already, or this is the second report.
             Some(_) if self.failures.count > self.failures.before => {}
-            Some(_) => {
-                self.failures.count = self.failures.before.saturating_add(1);
-                self.failures.since.get_or_insert(at);
-            }
+            Some(_) => self.failures.also_failed(at),
             None => {
                 self.failures.ran(true, at);
                 self.last_run = Some(LastRun {
@@ -419,7 +420,13 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
 }
 
 fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
-    let Some(mut history) = state.jobs.remove(&job.name) else {
+    let State {
+        jobs,
+        heartbeats,
+        incidents,
+        ..
+    } = state;
+    let Some(history) = jobs.get_mut(&job.name) else {
         return;
     };
     match run.event {
@@ -428,13 +435,13 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
         }
         _ => {
             // One that is skipped here runs on another server.
-            due::answered(&mut history, job, run.start, &|due| {
-                due::is_lost(&state.incidents, &state.heartbeats, due)
-            });
-            if !run.is_skip() {
+            due::answered(history, job, run.start, incidents, heartbeats);
+            if run.is_skip() {
+                // The lock holds.
+                history.twice = None;
+            } else {
                 history.settle_run(job, run);
             }
         }
     }
-    state.jobs.insert(job.name.clone(), history);
 }

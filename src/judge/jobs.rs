@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::cause::{self, Cause, Clues, ErrorNote};
 use crate::condition::{Condition, Fact, Finding, Pace};
 use crate::config::Scheduler;
 use crate::cron::horizon;
@@ -22,6 +23,12 @@ const RARE: SignedDuration = SignedDuration::from_hours(1);
 /// Due times in a row that ran twice before it is told of a frequent job: while a deployment
 /// replaces its task, two loops may live for a moment.
 const OFTEN_TWICE: u32 = 2;
+
+/// No reminder at all.
+const NEVER: Pace = Pace {
+    first: SignedDuration::from_hours(24 * 366),
+    longest: SignedDuration::from_hours(24 * 366),
+};
 
 /// The longest pause before the first reminder about a job.
 const LONGEST_FIRST_PAUSE: SignedDuration = SignedDuration::from_hours(24);
@@ -78,10 +85,24 @@ impl<'a> Case<'a> {
             subject: Some(self.job.name.clone()),
             since,
             corroborated: true,
-            causes: Vec::new(),
+            causes: self.causes(condition, since),
             proof,
             pace: Some(pace),
         }
+    }
+
+    /// Why, where aborted runs of the scheduler prove it.
+    fn causes(&self, condition: Condition, since: Timestamp) -> Vec<Cause> {
+        let notes = &self.state.errors.notes;
+        let errors: Vec<ErrorNote> = (notes.iter()).filter(|n| n.at >= since).cloned().collect();
+        cause::find(&Clues {
+            condition,
+            errors: &errors,
+            service: None,
+            booted_at: None,
+            last_heartbeat: self.state.heartbeats.last,
+            settled_tasks: self.now,
+        })
     }
 }
 
@@ -95,6 +116,7 @@ fn overdue(case: &Case<'_>) -> Option<Finding> {
     proof.push(Fact::LastHeartbeat {
         at: case.state.heartbeats.last,
     });
+    proof.extend(paused(case, missed.last?));
     let next = case.job.next_run(case.now, horizon(case.now));
     proof.extend(next.map(|at| Fact::NextRun { at }));
     // The line of a single run can get lost; where the next one is due soon, it decides.
@@ -103,6 +125,13 @@ fn overdue(case: &Case<'_>) -> Option<Finding> {
         corroborated: missed.count > case.job.runs_a_minute() || !next_is_soon,
         ..case.finding(Condition::JobOverdue, missed.first?, proof)
     })
+}
+
+/// The pause of the loop, a long job perhaps, that a due time fell into.
+fn paused(case: &Case<'_>, due: Timestamp) -> Option<Fact> {
+    let beats = &case.state.heartbeats;
+    let (from, until) = beats.paused_at.zip(beats.resumed_at)?;
+    (from <= due && due < until).then_some(Fact::Paused { from, until })
 }
 
 /// It failed as often in a row as is told.
@@ -135,7 +164,11 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
     }
     let run = case.history.last_run.as_ref()?;
     let runtime = (run.seconds.map(SignedDuration::from_secs)).filter(too_long)?;
-    Some(case.finding(Condition::JobOverrun, run.start, proof(runtime, false)))
+    Some(Finding {
+        // It is over; the next run tells whether it was the only one.
+        pace: Some(NEVER),
+        ..case.finding(Condition::JobOverrun, run.start, proof(runtime, false))
+    })
 }
 
 /// The run that is in progress, where its line told of its start and is its stream's last.
@@ -166,11 +199,21 @@ fn twice(case: &Case<'_>) -> Option<Finding> {
         at: twice.at,
         streams,
     }];
-    enough.then(|| case.finding(Condition::DuplicateRuns, twice.since, proof))
+    enough.then(|| {
+        let finding = case.finding(Condition::DuplicateRuns, twice.since, proof);
+        let first = finding.pace.map_or(SignedDuration::ZERO, |pace| pace.first);
+        // A lock that does not hold goes on not holding.
+        let longest = SignedDuration::from_hours(24);
+        Finding {
+            pace: Some(Pace { first, longest }),
+            ..finding
+        }
+    })
 }
 
 /// Findings of one condition: one by one, or together where they are many. A job that was told
-/// alone stays alone.
+/// alone stays alone. Once jobs run again, the few that are left of many are told with the
+/// all-clear of the many.
 fn grouped(state: &State, found: Vec<Finding>) -> Vec<Finding> {
     let known = |finding: &Finding, subject: Option<&str>| {
         (state.incident(finding.condition.slot(), subject))
@@ -178,13 +221,14 @@ fn grouped(state: &State, found: Vec<Finding>) -> Vec<Finding> {
     };
     let (mut single, rest): (Vec<_>, Vec<_>) =
         (found.into_iter()).partition(|finding| known(finding, finding.subject.as_deref()));
-    let together = rest
-        .first()
-        .is_some_and(|first| known(first, None) || single.len() + rest.len() > MOST_SINGLE);
-    if together {
-        single.extend(together_as_one(rest));
-    } else {
-        single.extend(rest);
+    let is_open = rest.first().is_some_and(|first| known(first, None));
+    let is_many = single.len() + rest.len() > MOST_SINGLE;
+    let some_ran = state.jobs.values().any(|job| job.missed.back.is_some());
+    match (is_open, is_many) {
+        (true, _) if rest.len() > MOST_SINGLE || !some_ran => single.extend(together_as_one(rest)),
+        (true, _) => {}
+        (false, true) => single.extend(together_as_one(rest)),
+        (false, false) => single.extend(rest),
     }
     single
 }
@@ -200,14 +244,18 @@ fn together_as_one(mut findings: Vec<Finding>) -> Option<Finding> {
     let pace = (findings.iter())
         .filter_map(|finding| finding.pace)
         .min_by_key(|pace| pace.longest);
+    // Of a single one more is known.
+    let is_one = findings.len() == 1;
     let first = findings.into_iter().next()?;
+    let mut proof = vec![Fact::Jobs {
+        names,
+        more: u32::try_from(more).unwrap_or(u32::MAX),
+    }];
+    proof.extend(first.proof.iter().filter(|_| is_one).cloned());
     Some(Finding {
         subject: None,
         corroborated,
-        proof: vec![Fact::Jobs {
-            names,
-            more: u32::try_from(more).unwrap_or(u32::MAX),
-        }],
+        proof,
         pace,
         ..first
     })

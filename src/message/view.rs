@@ -168,13 +168,21 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
     let ended = ended(notification.occasion);
     let end = notification.until.unwrap_or(notification.at);
     let place = context.scheduler.map(place);
+    // Several jobs may be one by now.
+    let one = (notification.subject.as_deref()).or_else(|| {
+        (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Jobs { names, more: 0 } if names.len() == 1 => Some(names[0].as_str()),
+            _ => None,
+        })
+    });
     context! {
         name => safe::cut(&safe::line(&notification.scheduler), MAX_NAME),
         condition => notification.condition.id(),
         occasion => notification.occasion.id(),
         severity => notification.severity.id(),
-        subject => notification.subject.as_deref().map(safe::evidence),
-        short => notification.subject.as_deref().map(|s| safe::cut(&safe::evidence(s), MAX_SHORT)),
+        subject => one.map(safe::evidence),
+        paused => notification.proof.iter().any(|fact| matches!(fact, Fact::Paused { .. })),
+        short => one.map(|one| safe::cut(&safe::evidence(one), MAX_SHORT)),
         since => notification.since.to_string(),
         until => notification.until.map(|until| until.to_string()),
         at => notification.at.to_string(),

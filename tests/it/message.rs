@@ -500,6 +500,10 @@ fn facts() -> Vec<Fact> {
         },
         Fact::MoreMissed { jobs: 1 },
         Fact::LastRun { at: None },
+        Fact::Paused {
+            from: then,
+            until: then,
+        },
         Fact::NextRun { at: then },
         Fact::Failures {
             count: 1,
@@ -543,6 +547,7 @@ fn facts() -> Vec<Fact> {
             | Fact::MissedRuns { .. }
             | Fact::MoreMissed { .. }
             | Fact::LastRun { .. }
+            | Fact::Paused { .. }
             | Fact::NextRun { .. }
             | Fact::Failures { .. }
             | Fact::Runtime { .. }
