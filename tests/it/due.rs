@@ -282,6 +282,14 @@ fn a_failure_that_only_a_record_tells_counts_once() {
                 stage.wait(every).look();
             }
             let failures = &stage.state.jobs["tidy:up"].failures;
+            let since = failures
+                .since
+                .unwrap()
+                .duration_since(at("2025-12-02T00:00:00Z"));
+            assert!(
+                since < SignedDuration::from_secs(4),
+                "the first: {name} {since}"
+            );
             assert_eq!(
                 (failures.count, failures.exit_code),
                 (3, Some(137)),
@@ -571,4 +579,220 @@ fn every_configured_job_is_remembered() {
     for name in names {
         assert_eq!(read.jobs.get(&name), stage.state.jobs.get(&name), "{name}");
     }
+}
+
+/// A run of the loop: jobs one after the other from a minute on, each with its runtime in
+/// seconds; the loop waits for all of them. Returns the minute in which it goes on.
+fn turn(stage: &mut Stage, minute: i64, jobs: &[(&str, i64)]) -> i64 {
+    let mut end = minutes(minute) + SignedDuration::from_secs(2);
+    for (name, took) in jobs {
+        let took = SignedDuration::from_secs(*took);
+        end += took;
+        stage.job_ended(name, end, took);
+    }
+    end.as_mins() + 1
+}
+
+fn idle(stage: &mut Stage, minutes_of: Range<i64>) {
+    for minute in minutes_of {
+        let beat = minutes(minute) + SignedDuration::from_secs(2);
+        stage.push(TASK, beat, Kind::Heartbeat(Pulse::Idle), "idle");
+    }
+}
+
+const QUEUE: &str = "
+[[scheduler.job]]
+name = \"first\"
+cron = \"0 1 * * *\"
+max_runtime = \"70m\"
+[[scheduler.job]]
+name = \"second\"
+cron = \"0 1 * * *\"
+max_runtime = \"25m\"
+[[scheduler.job]]
+name = \"third\"
+cron = \"0 1 * * *\"
+[[scheduler.job]]
+name = \"often\"
+cron = \"*/5 * * * *\"
+";
+
+#[test]
+fn what_waits_behind_another_job_is_neither_overdue_nor_silent() {
+    let mut stage = Stage::new(QUEUE);
+    stage.other_lines();
+    for minute in 0..60 {
+        match minute % 5 {
+            0 => drop(turn(&mut stage, minute, &[("often", 0)])),
+            _ => idle(&mut stage, minute..minute + 1),
+        }
+    }
+    let night = [
+        ("first", 65 * 60),
+        ("second", 20 * 60),
+        ("third", 1),
+        ("often", 0),
+    ];
+    let back = turn(&mut stage, 60, &night);
+    for minute in back..back + 60 {
+        match minute % 5 {
+            0 => drop(turn(&mut stage, minute, &[("often", 0)])),
+            _ => idle(&mut stage, minute..minute + 1),
+        }
+    }
+    assert_eq!(told(&stage.passes(39)), []);
+}
+
+#[test]
+fn a_replica_that_is_busy_with_a_long_job_is_not_silent_and_not_stopped() {
+    let jobs = job("0 1 * * *", "max_runtime = \"3h\"\n") + "\n";
+    let mut stage = Stage::new(&jobs);
+    let started = stage.now - minutes(60);
+    stage.service = scheduler_watchdog::snapshot::Observed::Known(crate::stage::facts(
+        &[TASK, SECOND_TASK],
+        started,
+    ));
+    stage.other_lines();
+    stage.beats(SECOND_TASK, 300);
+    idle(&mut stage, 0..60);
+    let back = turn(&mut stage, 60, &[("tidy:up", 2 * 3600)]);
+    idle(&mut stage, back..300);
+    for plan in stage.passes(55) {
+        assert_eq!(told(std::slice::from_ref(&plan)), [], "{plan}");
+        assert!(plan.remediation.is_none(), "{plan}");
+    }
+}
+
+#[test]
+fn a_run_that_comes_too_late_closes_its_account() {
+    let mut stage = Stage::new(&job("0 1 * * *", "grace = \"10m\""));
+    stage.other_lines();
+    idle(&mut stage, 0..90);
+    // The first day 90 minutes late, the second day not at all.
+    turn(&mut stage, 90, &[("tidy:up", 1)]);
+    idle(&mut stage, 91..2 * 1440);
+    let plans = stage.passes(2 * 288 - 1);
+    let opened: Vec<Timestamp> = (plans.iter())
+        .flat_map(|plan| &plan.notifications)
+        .filter(|n| n.occasion == Occasion::Opened)
+        .map(|n| n.since)
+        .collect();
+    assert_eq!(
+        opened,
+        [at("2025-12-02T01:00:00Z"), at("2025-12-03T01:00:00Z")]
+    );
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 0, "it came, late");
+    assert_eq!(stage.state.jobs["tidy:up"].missed.count, 1);
+}
+
+/// A pause stops many jobs; one of them is monthly. When the others run again, all that was
+/// missed is told, and what goes wrong later is told on its own.
+#[test]
+fn many_jobs_get_one_all_clear_and_hide_none_that_come_later() {
+    let jobs: String = (0..6)
+        .map(|n| {
+            let cron = if n == 5 { "30 0 2 * *" } else { "*/5 * * * *" };
+            format!("[[scheduler.job]]\nname = \"job:{n}\"\ncron = \"{cron}\"\n")
+        })
+        .collect();
+    let mut stage = Stage::new(&jobs);
+    stage.other_lines();
+    let often = ["job:0", "job:1", "job:2", "job:3", "job:4"].map(|name| (name, 0));
+    for minute in 0..600 {
+        let paused = (20..120).contains(&minute);
+        match minute % 5 {
+            0 if paused => idle(&mut stage, minute..minute + 1),
+            // Later one of them is held back alone.
+            0 if (400..460).contains(&minute) => drop(turn(&mut stage, minute, &often[1..])),
+            0 => drop(turn(&mut stage, minute, &often)),
+            _ => idle(&mut stage, minute..minute + 1),
+        }
+    }
+    let plans = stage.passes(119);
+    let told: Vec<(Option<&str>, Occasion)> = (plans.iter())
+        .flat_map(|plan| &plan.notifications)
+        .map(|n| (n.job(), n.occasion))
+        .filter(|(_, occasion)| *occasion != Occasion::Reminder)
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (None, Occasion::Opened),
+            (None, Occasion::Resolved),
+            (Some("job:0"), Occasion::Opened),
+            (Some("job:0"), Occasion::Resolved),
+        ]
+    );
+    let all_clear = (plans.iter().flat_map(|plan| &plan.notifications))
+        .find(|n| n.occasion == Occasion::Resolved)
+        .unwrap();
+    let named: Vec<(&str, u32)> = (all_clear.proof.iter())
+        .filter_map(|fact| match fact {
+            Fact::MissedRuns { job, count, .. } => Some((job.as_str(), *count)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(named[0], ("job:5", 1), "the rarest first");
+    assert_eq!(named[1..], often.map(|(name, _)| (name, 20)));
+}
+
+#[test]
+fn what_an_outage_cost_in_a_silence_is_old_news() {
+    let mut stage = dies(&job("*/5 * * * *", ""), 60);
+    for run in (0..60).filter(|run| !(6..18).contains(run)) {
+        runs(
+            &mut stage,
+            minutes(run * 5) + SignedDuration::from_millis(10),
+        );
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    stage.state.silences.push(one_off(stage.now, 95, None));
+    assert_eq!(told(&stage.passes(58)), []);
+}
+
+#[test]
+fn hours_at_zero_tasks_are_no_outage() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.other_lines();
+    for minute in (0..60).chain(186..300) {
+        match minute % 5 {
+            0 => runs(&mut stage, minutes(minute)),
+            _ => idle(&mut stage, minute..minute + 1),
+        }
+    }
+    let mut plans = stage.passes(12);
+    stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
+    plans.extend(stage.passes(24));
+    assert_eq!(plans.last().unwrap().verdict, Verdict::Suspended);
+    // Scaled up a moment before the look: no task runs yet.
+    stage.ecs(|facts| facts.desired = 1);
+    plans.extend(stage.passes(1));
+    let now = stage.now;
+    stage.ecs(|facts| facts.tasks = vec![crate::stage::task(TASK, "ecs-svc/1", now)]);
+    plans.extend(stage.passes(20));
+    assert_eq!(told(&plans), []);
+}
+
+#[test]
+fn an_abort_that_keeps_a_job_from_running_is_its_cause() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.other_lines();
+    for minute in 0..120 {
+        match (minute % 5, minute) {
+            (0, ..30) => runs(&mut stage, minutes(minute)),
+            (0, _) => stage.abort(
+                minutes(minute) + SignedDuration::from_secs(2),
+                "SQLSTATE[HY000] [2002] Connection refused",
+            ),
+            _ => idle(&mut stage, minute..minute + 1),
+        }
+    }
+    let plans = stage.passes(14);
+    let told = plans
+        .iter()
+        .flat_map(|plan| &plan.notifications)
+        .next()
+        .unwrap();
+    assert_eq!(told.condition, Condition::JobOverdue);
+    assert_eq!(told.cause_id(), "database-unreachable");
 }
