@@ -8,7 +8,7 @@
 //! | room | what lives there |
 //! |---|---|
 //! | [`config`] | TOML and environment → [`config::Config`]; the only reader of the environment |
-//! | [`line`] | log line → [`line::Line`], by the patterns in `src/presets` |
+//! | [`mod@line`] | log line → [`line::Line`], by the patterns in `src/presets` |
 //! | [`cron`], [`job`] | when a job should run, and what is its own |
 //! | [`snapshot`] | what one look showed: known, or unknown for a reason |
 //! | [`state`], [`history`] | what is remembered between passes, and how a look is folded into it |

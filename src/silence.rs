@@ -186,3 +186,60 @@ pub fn quiet(
         });
     recurring.chain(one_off).max_by_key(|quiet| quiet.until)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nightly(zone: &str) -> Recurring {
+        Recurring {
+            cron: Cron::parse("30 2 * * *").unwrap(),
+            duration: SignedDuration::from_hours(1),
+            timezone: TimeZone::get(zone).unwrap(),
+            reason: "backup".to_owned(),
+            conditions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_window_holds_from_its_beginning_to_its_end() {
+        let silence = nightly("Asia/Tokyo");
+        let ends = |at: &str| silence.ends(at.parse().unwrap()).map(|end| end.to_string());
+        let end = Some("2026-03-28T18:30:00Z".to_owned());
+        assert_eq!(ends("2026-03-28T17:29:59Z"), None);
+        assert_eq!(ends("2026-03-28T17:30:00Z"), end);
+        assert_eq!(ends("2026-03-28T18:29:59Z"), end);
+        assert_eq!(ends("2026-03-28T18:30:00Z"), None);
+    }
+
+    /// Maintenance goes on whatever the clock says; a job at that time would not run.
+    #[test]
+    fn a_window_in_the_skipped_hour_opens_after_it() {
+        let silence = nightly("Europe/Berlin");
+        let next = silence.next("2026-03-29T00:00:00Z".parse().unwrap());
+        let next = next.map(|(from, until)| format!("{from} {until}"));
+        assert_eq!(
+            next.as_deref(),
+            Some("2026-03-29T01:30:00Z 2026-03-29T02:30:00Z")
+        );
+    }
+
+    #[test]
+    fn a_state_holds_only_so_many_silences() {
+        let now: Timestamp = "2026-03-29T00:00:00Z".parse().unwrap();
+        let until = now + DEFAULT;
+        let silence = OneOff::new(now, until, " moving\n\u{1b}[1mhouse ", "ops", None).unwrap();
+        assert_eq!(silence.reason, "moving house");
+        let mut state = State::default();
+        for _ in 0..MOST {
+            assert_eq!(silence.add_to(&mut state), Ok(()));
+        }
+        assert_eq!(silence.add_to(&mut state), Err(SilenceError::TooMany));
+        // Those that are over make room.
+        let later = OneOff::new(until, until + DEFAULT, "x", "ops", None).unwrap();
+        assert_eq!(later.add_to(&mut state), Ok(()));
+        assert_eq!(state.silences.len(), 1);
+        let wrong = OneOff::new(now, now + LONGEST * 2, "x", "ops", None);
+        assert_eq!(wrong, Err(SilenceError::TooLong));
+    }
+}

@@ -48,7 +48,7 @@ impl Found {
     }
 }
 
-/// Reads a whole text: a time as [`at_start`] knows it, a date, or a number of seconds or
+/// Reads a whole text: a time as lines of text begin with it, a date, or a number of seconds or
 /// milliseconds since the epoch. `zone` holds where the text names none.
 pub fn parse(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let text = text.trim();
