@@ -21,8 +21,11 @@ use super::story::{
 use crate::condition::Severity;
 use crate::plan::{Occasion, Verdict};
 
-/// Columns for marks: they are wider than what is drawn in [`COLUMNS`].
-const MARKS: usize = 100;
+/// The part of a track that a mark takes; those that would lie closer together are one.
+const MARK: f64 = 0.0135;
+
+/// The same as columns.
+const MARKS: usize = 74;
 
 /// Rows of a list of incidents, episodes or restarts.
 const MOST_ROWS: usize = 100;
@@ -52,7 +55,7 @@ const LETTER: f64 = 0.0085;
 #[derive(Serialize)]
 struct Page {
     css: &'static str,
-    passes: u64,
+    passes: String,
     every: String,
     more_chapters: usize,
     overview: Vec<Overview>,
@@ -69,6 +72,8 @@ pub(super) struct Overview {
     open: usize,
     down_for: String,
     told_after: String,
+    /// The longest, where it is another one.
+    told_at_most: Option<String>,
     messages: usize,
     withheld: usize,
     restarts: usize,
@@ -265,7 +270,7 @@ fn view(story: &Story) -> Page {
         .collect();
     Page {
         css: include_str!("page.css"),
-        passes: story.passes,
+        passes: count(story.passes, "pass"),
         every: lasted(story.every),
         more_chapters: story.chapters.len() - shown,
         overview,
@@ -276,13 +281,11 @@ fn view(story: &Story) -> Page {
 fn overview(chapter: &Chapter, axis: &Axis, href: Option<String>) -> Overview {
     let mut delays: Vec<SignedDuration> = chapter.incidents.iter().map(told_after).collect();
     delays.sort_unstable();
-    let told_after = match (delays.get(delays.len() / 2), delays.last()) {
-        (Some(median), Some(longest)) if median != longest => {
-            format!("{} (at most {})", lasted(*median), lasted(*longest))
-        }
-        (Some(only), _) => lasted(*only),
-        _ => "–".to_owned(),
-    };
+    let median = delays.get(delays.len() / 2).copied();
+    let longest = delays
+        .last()
+        .copied()
+        .filter(|longest| Some(*longest) != median);
     let made = chapter
         .restarts
         .iter()
@@ -299,7 +302,8 @@ fn overview(chapter: &Chapter, axis: &Axis, href: Option<String>) -> Overview {
             SignedDuration::ZERO => "–".to_owned(),
             down => lasted(down),
         },
-        told_after,
+        told_after: median.map_or_else(|| "–".to_owned(), lasted),
+        told_at_most: longest.map(lasted),
         messages: chapter.messages.len(),
         withheld: chapter.episodes.len(),
         restarts: made,
@@ -607,16 +611,24 @@ impl<'s> Draft<'s> {
 
     /// Messages by column: bad news in a row above good news.
     fn marks(&self, own: &impl Fn(&Option<String>) -> bool, top: usize) -> Vec<Mark> {
-        let mut columns: BTreeMap<(bool, usize), Vec<usize>> = BTreeMap::new();
+        let mut groups: [Vec<Vec<usize>>; 2] = Default::default();
         for (index, told) in self.chapter.messages.iter().enumerate() {
             if own(&told.job) {
                 let good = matches!(told.occasion, Occasion::Resolved | Occasion::Remediated);
-                let column = self.axis.column(told.at, MARKS);
-                columns.entry((good, column)).or_default().push(index);
+                let first = |group: &&mut Vec<usize>| {
+                    let first = self.chapter.messages[group[0]].at;
+                    self.axis.place(told.at) < self.axis.place(first) + MARK
+                };
+                match groups[usize::from(good)].last_mut().filter(first) {
+                    Some(group) => group.push(index),
+                    None => groups[usize::from(good)].push(vec![index]),
+                }
             }
         }
-        (columns.into_iter())
-            .filter_map(|((good, _), messages)| {
+        let [bad, good] = groups.map(Vec::into_iter);
+        let groups = (bad.map(|group| (false, group))).chain(good.map(|group| (true, group)));
+        groups
+            .filter_map(|(good, messages)| {
                 let told = |index: &usize| &self.chapter.messages[*index];
                 // A reminder is never what a mark stands for if there is anything else.
                 let main = (messages.iter()).min_by_key(|index| rank(told(index).occasion))?;
@@ -626,7 +638,7 @@ impl<'s> Draft<'s> {
                     .count();
                 let reminder = told_first.occasion == Occasion::Reminder;
                 Some(Mark {
-                    x: percent(self.axis.place(told_first.at)),
+                    x: percent(self.axis.place(told(messages.first()?).at)),
                     y: top + if good { 29 } else { 10 },
                     class: class_of(told_first.occasion),
                     glyph: match several {
@@ -924,7 +936,11 @@ fn percent(part: f64) -> String {
 }
 
 fn count(number: u64, word: &str) -> String {
-    let end = if number == 1 { "" } else { "s" };
+    let end = match (number, word.ends_with('s')) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
     format!("{} {word}{end}", thousands(number))
 }
 

@@ -92,7 +92,7 @@ pub(super) struct Tracker<'a> {
 
 impl<'a> Tracker<'a> {
     pub fn new(job: &'a Job, chapter: &Chapter, axis: &'a Axis, heard_from: Timestamp) -> Self {
-        let before = axis.from.max(heard_from) - SignedDuration::from_nanos(1);
+        let before = axis.from.max(minute(heard_from)) - SignedDuration::from_nanos(1);
         let outages = (chapter.incidents.iter())
             .filter(|incident| incident.slot == Slot::Loop)
             .map(|incident| (minute(incident.since), incident.until.unwrap_or(axis.until)))
