@@ -14,10 +14,10 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Config, Ecs, Scheduler};
-use crate::line::{self, Kind, LogEvent};
+use crate::line::{self, Kind, Line, LogEvent};
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, LogWindow, Observed, Probe, ServiceFacts};
+use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts};
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
@@ -29,6 +29,12 @@ pub use timeline::{Builder, Span, Timeline};
 /// The most lines that a look at the log gives; the limit of the Insights query that a deployed
 /// watchdog makes.
 const MOST_LINES: usize = 10_000;
+
+/// How much of a log is held as lines at a time where all of it is read.
+const CHUNK: SignedDuration = SignedDuration::from_hours(24);
+
+/// How far back a chunk's reading begins, so that no line is torn at its edge.
+const LEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// A world made of files.
 #[derive(Debug)]
@@ -119,6 +125,41 @@ impl LocalWorld {
     /// From the first to the last event of the logs; none if they hold none.
     pub fn span(&self) -> Option<Span> {
         self.timeline.span()
+    }
+
+    /// Reads a scheduler's lines in `[from, until]` once, whenever they arrived, and hands them
+    /// on a day at a time: in order, with the moment before which no more will come.
+    pub fn lines(
+        &self,
+        scheduler: &Scheduler,
+        from: Timestamp,
+        until: Timestamp,
+        sink: &mut dyn FnMut(&[Line], Timestamp),
+    ) {
+        let prefix = &scheduler.log_stream_prefix;
+        let mut begin = from;
+        while begin <= until {
+            let end = begin.checked_add(CHUNK).map_or(until, |end| end.min(until));
+            // What began in the chunk before may end in this one.
+            let lead = begin.checked_sub(LEAD).unwrap_or(begin);
+            let span = (lead, end);
+            let (window, _) = (self.timeline).window(prefix, span, Timestamp::MAX, usize::MAX);
+            let mut lines = line::read(&scheduler.preset, window.events());
+            let is_last = end == until;
+            lines.retain(|line| {
+                line.kind != Kind::Other && line.at >= begin && (is_last || line.at < end)
+            });
+            sink(&lines, end);
+            if is_last {
+                break;
+            }
+            begin = end;
+        }
+    }
+
+    /// The deployments that the file of what ECS said tells of, oldest first.
+    pub fn deployments(&self, ecs: &Ecs) -> Vec<Deployment> {
+        (self.service.as_ref()).map_or_else(Vec::new, |service| service.deployments(ecs))
     }
 
     /// Takes the messages that were published since the last call.

@@ -1,6 +1,8 @@
 //! Past logs through the same pass, with a simulated clock: "what would it have said?"
 
+mod html;
 mod output;
+mod story;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
@@ -15,6 +17,7 @@ use crate::plan::{CureKind, Gate, Occasion, Remediation};
 
 pub use output::Format;
 use output::Output;
+use story::Story;
 
 /// More passes than this are a mistake in the span or the interval: 60 years of five minutes.
 const MOST_PASSES: i64 = 6_500_000;
@@ -169,6 +172,7 @@ pub async fn run(
     let mut summary = Summary::default();
     let mut remediations = Remediations::default();
     let mut problems = HashSet::new();
+    let mut story = (options.format == Format::Html).then(|| Story::new(config, schedule));
     for at in schedule.times() {
         watcher.progress(summary.passes);
         world.set_now(at);
@@ -191,6 +195,9 @@ pub async fn run(
             &mut summary,
             &mut output,
         )?;
+        if let Some(story) = &mut story {
+            story.pass(&report, &messages);
+        }
         for problem in &report.problems {
             if problems.insert(problem.clone()) {
                 watcher.note(format!("{at} {problem}"));
@@ -206,8 +213,28 @@ pub async fn run(
         }
     }
     watcher.progress(summary.passes);
+    if let Some(mut story) = story {
+        read_on(&mut story, config, world);
+        output.page(&story)?;
+    }
     output.end(schedule, &summary)?;
     Ok(summary)
+}
+
+/// Adds to a story what no pass tells: every line, and the deployments.
+fn read_on(story: &mut Story, config: &Config, world: &LocalWorld) {
+    let axis = story.axis;
+    let heard_from = world.span().map_or(axis.from, |span| span.first);
+    for (chapter, scheduler) in story.chapters.iter_mut().zip(&config.schedulers) {
+        if let Some(ecs) = &scheduler.ecs {
+            chapter.deployed(world.deployments(ecs), &axis);
+        }
+        let mut listener = chapter.listen(scheduler, &axis, heard_from);
+        world.lines(scheduler, axis.from, axis.until, &mut |lines, until| {
+            listener.hear(lines, until);
+        });
+        listener.end();
+    }
 }
 
 /// Follows a replay.

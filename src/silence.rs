@@ -160,6 +160,17 @@ impl Recurring {
         );
         began.last().map(|began| began + self.duration)
     }
+
+    /// The windows that lie in `[from, until]` at least in part, each with its end.
+    pub fn spans(
+        &self,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> impl Iterator<Item = (Timestamp, Timestamp)> + '_ {
+        (self.cron)
+            .runs(&self.timezone, Gap::Shift, from - self.duration, until)
+            .map(|began| (began, began + self.duration))
+    }
 }
 
 /// The silence that withholds this condition at `now`; the one that lasts longest.

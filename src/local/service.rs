@@ -1,6 +1,7 @@
 //! What ECS said, from a file: `describe-services` and `describe-tasks` with the time of each
 //! look, one a line.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -103,16 +104,33 @@ impl ServiceHistory {
     /// What was known of a service at `now`: the newest line about it; nothing before the first.
     /// In a file that names the service nowhere, every line is about it.
     pub fn at(&self, ecs: &Ecs, now: Timestamp) -> Option<ServiceFacts> {
+        let end = self.looks.partition_point(|look| look.at <= now);
+        let is_about = self.about(ecs);
+        (self.looks[..end].iter().rev())
+            .find(|look| is_about(look))
+            .map(|look| look.facts.clone())
+    }
+
+    /// Every deployment of a service that a line tells of, as the newest line tells it, oldest
+    /// first.
+    pub fn deployments(&self, ecs: &Ecs) -> Vec<Deployment> {
+        let is_about = self.about(ecs);
+        let mut newest = BTreeMap::new();
+        for look in self.looks.iter().filter(|look| is_about(look)) {
+            let deployments = look.facts.deployments.iter();
+            newest.extend(deployments.map(|d| ((d.created_at, d.id.clone()), d.clone())));
+        }
+        newest.into_values().collect()
+    }
+
+    /// Tells which lines are about a service. In a file that names it nowhere, all are.
+    fn about(&self, ecs: &Ecs) -> impl Fn(&Look) -> bool {
         let wanted = match &ecs.target {
-            EcsTarget::Service(name) => Some(name),
+            EcsTarget::Service(name) => Some(name.clone()),
             EcsTarget::TaskDefinition { .. } => None,
         };
-        let named = |look: &&Look| wanted.is_some() && look.service.as_ref() == wanted;
-        let any_named = self.looks.iter().any(|look| named(&look));
-        let end = self.looks.partition_point(|look| look.at <= now);
-        (self.looks[..end].iter().rev())
-            .find(|look| !any_named || look.service.is_none() || named(look))
-            .map(|look| look.facts.clone())
+        let any_named = wanted.is_some() && self.looks.iter().any(|look| look.service == wanted);
+        move |look| !any_named || look.service.is_none() || look.service == wanted
     }
 }
 

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Schedule, Summary};
+use super::story::Story;
+use super::{Schedule, Summary, html};
 use crate::message::Message;
 use crate::pass::SchedulerReport;
 use crate::plan::{Remediation, Verdict};
@@ -18,9 +19,11 @@ pub enum Format {
     Text,
     /// Programs.
     Json,
+    /// People with a browser: one page, written at the end.
+    Html,
 }
 
-/// Writes to its sink as things happen.
+/// Writes to its sink as things happen; nothing of a page, which [`Output::page`] writes.
 pub(super) struct Output<'o> {
     format: Format,
     out: &'o mut dyn Write,
@@ -90,6 +93,7 @@ impl<'o> Output<'o> {
             .map(|condition| condition.id())
             .collect();
         match self.format {
+            Format::Html => Ok(()),
             Format::Json => self.line(&CheckLine {
                 at,
                 scheduler: &report.name,
@@ -121,6 +125,7 @@ impl<'o> Output<'o> {
     pub fn notification(&mut self, at: Timestamp, message: &Message) -> io::Result<()> {
         let notification = &message.notification;
         match self.format {
+            Format::Html => Ok(()),
             Format::Json => self.line(&NotificationLine {
                 at,
                 scheduler: &notification.scheduler,
@@ -169,6 +174,7 @@ impl<'o> Output<'o> {
             .map(|gate| gate.id())
             .collect();
         match self.format {
+            Format::Html => Ok(()),
             Format::Json => self.line(&RemediationLine {
                 at,
                 scheduler,
@@ -192,6 +198,12 @@ impl<'o> Output<'o> {
                 }
             }
         }
+    }
+
+    /// The whole page.
+    pub fn page(&mut self, story: &Story) -> io::Result<()> {
+        let page = html::render(story).map_err(io::Error::other)?;
+        self.out.write_all(page.as_bytes())
     }
 
     /// The end of it all; programs count for themselves.

@@ -16,6 +16,7 @@ mod decide;
 mod due;
 mod e2e;
 mod history;
+mod html;
 mod jobs;
 mod line;
 mod message;

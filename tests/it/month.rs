@@ -13,18 +13,18 @@ use crate::cli::Desk;
 const STREAM: &str = "app/app/0a1b2c3d4e5f60718293a4b5c6d7e8f9";
 
 /// A job as the application has it: due by the wall clock, minute by minute.
-struct Job {
-    name: &'static str,
+pub struct Job {
+    pub name: &'static str,
     is_due: fn(DateTime) -> bool,
     background: bool,
     /// Times in which it is held back without a word.
-    held: Vec<Range<Timestamp>>,
+    pub held: Vec<Range<Timestamp>>,
     /// Times in which its runs fail.
-    fails: Vec<Range<Timestamp>>,
+    pub fails: Vec<Range<Timestamp>>,
 }
 
 impl Job {
-    fn new(name: &'static str, is_due: fn(DateTime) -> bool) -> Self {
+    pub fn new(name: &'static str, is_due: fn(DateTime) -> bool) -> Self {
         Self {
             name,
             is_due,
@@ -36,11 +36,11 @@ impl Job {
 }
 
 /// A loop that runs the scheduler, in a container that also answers requests.
-struct Loop {
+pub struct Loop {
     zone: TimeZone,
     jobs: Vec<Job>,
     /// Times in which the loop is dead.
-    dead: Vec<Range<Timestamp>>,
+    pub dead: Vec<Range<Timestamp>>,
     /// From one run to the next.
     pace: SignedDuration,
 }
@@ -50,7 +50,7 @@ fn within(spans: &[Range<Timestamp>], at: Timestamp) -> bool {
 }
 
 impl Loop {
-    fn new(zone: &str, jobs: Vec<Job>) -> Self {
+    pub fn new(zone: &str, jobs: Vec<Job>) -> Self {
         Self {
             zone: TimeZone::get(zone).unwrap(),
             jobs,
@@ -60,7 +60,7 @@ impl Loop {
     }
 
     /// What Laravel 12 prints in a span, as the AWS CLI gives it, one event a line.
-    fn log(&self, from: Timestamp, until: Timestamp) -> String {
+    pub fn log(&self, from: Timestamp, until: Timestamp) -> String {
         let mut log = String::new();
         let mut add = |at: Timestamp, message: &str| {
             let event = json!({
@@ -126,16 +126,16 @@ impl Loop {
     }
 }
 
-fn at(text: &str) -> Timestamp {
+pub fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn span(from: &str, until: &str) -> Range<Timestamp> {
+pub fn span(from: &str, until: &str) -> Range<Timestamp> {
     at(from)..at(until)
 }
 
 /// What ECS says all the time: one task, one deployment that has come to its end.
-fn steady_service(since: &str) -> String {
+pub fn steady_service(since: &str) -> String {
     let at = since;
     let started = "2025-11-20T00:00:00Z";
     let service = json!({
@@ -188,7 +188,7 @@ fn five_minutes(at: DateTime) -> bool {
 }
 
 /// The five jobs of `examples/watchdog.toml`, as the application defines them.
-fn five_jobs() -> Vec<Job> {
+pub fn five_jobs() -> Vec<Job> {
     let mut jobs = vec![
         Job::new("redis:monitor", five_minutes),
         Job::new("auth:monitor-dual-auth --alert", |at| {
@@ -206,7 +206,7 @@ fn five_jobs() -> Vec<Job> {
     jobs
 }
 
-fn example_config() -> String {
+pub fn example_config() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/watchdog.toml");
     std::fs::read_to_string(path).unwrap()
 }

@@ -4,9 +4,10 @@
 mod jobs;
 mod silence;
 
+use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -118,9 +119,12 @@ struct ReplayArgs {
     /// The time between passes.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     every: SignedDuration,
-    /// How to print: a timeline for people, or one JSON object a line.
+    /// How to print: a timeline for people, one JSON object a line, or one page for a browser.
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: ReplayFormat,
+    /// Write to this file, which is replaced once all is written; `-` is standard output.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
     /// Print every pass, not only messages and decisions about restarts.
     #[arg(long)]
     all: bool,
@@ -131,6 +135,14 @@ enum Format {
     #[default]
     Text,
     Json,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum ReplayFormat {
+    #[default]
+    Text,
+    Json,
+    Html,
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
@@ -294,6 +306,12 @@ fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
 }
 
 fn run_replay(args: ReplayArgs) -> Result<u8, Failure> {
+    let to_stdout = args.output.as_os_str() == "-";
+    if to_stdout && args.format == ReplayFormat::Html && io::stdout().is_terminal() {
+        return Err(Box::from(
+            "a page is of no use on a terminal; give --output report.html",
+        ));
+    }
     let (config, _) = configuration(args.config)?;
     let files = Files {
         logs: args.logs,
@@ -305,8 +323,9 @@ fn run_replay(args: ReplayArgs) -> Result<u8, Failure> {
         until: args.until,
         every: args.every,
         format: match args.format {
-            Format::Text => replay::Format::Text,
-            Format::Json => replay::Format::Json,
+            ReplayFormat::Text => replay::Format::Text,
+            ReplayFormat::Json => replay::Format::Json,
+            ReplayFormat::Html => replay::Format::Html,
         },
         all: args.all,
     };
@@ -314,16 +333,56 @@ fn run_replay(args: ReplayArgs) -> Result<u8, Failure> {
     let world = LocalWorld::read(&config, &files, &mut |note| progress.tell(note))?;
     let schedule = Schedule::new(&world, &options)?;
     progress.of = schedule.passes();
-    let mut out = BufWriter::new(io::stdout().lock());
-    runtime()?.block_on(replay::run(
-        &config,
-        &world,
-        &schedule,
-        &options,
-        &mut out,
-        &mut progress,
-    ))?;
+    let mut replay = |out: &mut dyn Write| -> Result<(), Failure> {
+        let mut out = BufWriter::new(out);
+        let run = replay::run(
+            &config,
+            &world,
+            &schedule,
+            &options,
+            &mut out,
+            &mut progress,
+        );
+        runtime()?.block_on(run)?;
+        Ok(())
+    };
+    if to_stdout {
+        replay(&mut io::stdout().lock())?;
+    } else {
+        let path = &args.output;
+        write_file(path, replay).map_err(|error| match error.downcast::<io::Error>() {
+            Ok(error) => Failure::from(format!("{}: {error}", path.display())),
+            Err(error) => error,
+        })?;
+    }
     Ok(0)
+}
+
+/// Writes a file beside and puts it in its place once it is whole. What is no file, such as
+/// a device, is written to.
+fn write_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    // Where a link leads is replaced, not the link.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if path.exists() && !path.is_file() {
+        return write(&mut File::options().write(true).open(&path)?);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", process::id()));
+    let draft = path.with_file_name(name);
+    let written = File::create(&draft)
+        .map_err(Failure::from)
+        .and_then(|mut file| {
+            write(&mut file)?;
+            file.sync_all()?;
+            Ok(fs::rename(&draft, &path)?)
+        });
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written
 }
 
 fn run_config_check(file: Option<PathBuf>) -> Result<u8, Failure> {

@@ -62,6 +62,16 @@ impl Tools {
     }
 }
 
+/// `E2E_CHROMIUM`: a Chromium. None if it is not set: then the test is left out, and a line on
+/// stderr says so.
+pub fn chromium(test: &str) -> Option<PathBuf> {
+    let found = variable("E2E_CHROMIUM").map(PathBuf::from);
+    if found.is_none() {
+        let _ = writeln!(std::io::stderr(), "{test}: left out, `make test` runs it");
+    }
+    found
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the tests' own variables, which the product does not know"
