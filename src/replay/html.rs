@@ -565,7 +565,9 @@ impl<'s> Draft<'s> {
             } else {
                 ""
             };
-            let subject = incident.subject.as_deref().map(|s| format!(" {s}"));
+            let subject = (incident.subject.as_deref())
+                .filter(|_| incident.job.is_none())
+                .map(|subject| format!(" {subject}"));
             bars.push(Bar {
                 x: percent(from),
                 width: percent(to - from),
