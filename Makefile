@@ -2,6 +2,7 @@
 #
 #   make test      all checks and all tests; the first run installs the tools and takes several minutes
 #   make demo      the main job on the embedded default: no AWS, no network
+#   make bench     a year of a scheduler with a hundred jobs, replayed: time and memory
 #   make deploy    build for AWS and deploy, with questions
 
 SHELL := /bin/bash
@@ -28,7 +29,23 @@ help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: tools
-tools: $(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed
+tools: $(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed browser
+
+# Chromium shows the page that `watchdog replay --format html` writes; another browser that is made
+# of it will do.
+CHROMIUM = $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
+
+.PHONY: browser
+browser:
+	@if [ -z "$(CHROMIUM)" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update --quiet --quiet; \
+			DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends chromium; \
+		else \
+			echo "The tests need Chromium: install the package chromium (or Google Chrome), and see to it that it is on the PATH." >&2; \
+			exit 1; \
+		fi; \
+	fi
 
 # Two environments: aws-sam-cli and ministack want different versions of botocore.
 $(SAM_ENV)/.installed: tools/requirements-sam.txt
@@ -64,6 +81,7 @@ test: tools lint package
 	E2E_EMULATOR_PYTHON=$(EMULATOR_ENV)/bin/python \
 	E2E_EMULATOR=$(CURDIR)/tools/emulator.py \
 	E2E_RIE="$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))" \
+	E2E_CHROMIUM=$(CHROMIUM) \
 	cargo test
 
 # The exit code 2 of `check` says that the scheduler is in a critical state, and so it is.
@@ -71,6 +89,10 @@ test: tools lint package
 demo:
 	cargo run --quiet --bin watchdog -- check --config examples/demo/watchdog.toml \
 		--log-file examples/demo/scheduler.log --now 2026-11-24T04:05:00Z || test $$? -eq 2
+
+.PHONY: bench
+bench:
+	cargo bench --bench replay
 
 .PHONY: deploy
 deploy:

@@ -62,10 +62,17 @@ impl Tools {
     }
 }
 
-/// `E2E_CHROMIUM`: a Chromium. None if it is not set: then the test is left out, and a line on
-/// stderr says so.
+/// `E2E_CHROMIUM`: a Chromium. None if no variable is set at all: then the test is left out, and
+/// a line on stderr says so.
+///
+/// # Panics
+/// Only the others are set: a mistake that must not pass for a green run.
 pub fn chromium(test: &str) -> Option<PathBuf> {
     let found = variable("E2E_CHROMIUM").map(PathBuf::from);
+    assert!(
+        found.is_some() || variable("E2E_BOOTSTRAP").is_none(),
+        "not set: E2E_CHROMIUM"
+    );
     if found.is_none() {
         let _ = writeln!(std::io::stderr(), "{test}: left out, `make test` runs it");
     }
