@@ -116,7 +116,7 @@ impl OneOff {
             return Err(SilenceError::NoReason);
         }
         Ok(Self {
-            id: now.strftime("%m%d-%H%M%S").to_string(),
+            id: short_id(now),
             from: now,
             until,
             reason,
@@ -137,6 +137,20 @@ impl OneOff {
         state.silences.push(self.clone());
         Ok(())
     }
+}
+
+/// A name that can be typed, and that no other silence has: the time in milliseconds, in
+/// letters and digits.
+fn short_id(at: Timestamp) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut rest = at.as_millisecond().unsigned_abs();
+    let mut id = Vec::new();
+    while rest > 0 {
+        // The remainder is less than 36.
+        id.push(char::from(DIGITS[(rest % 36) as usize]));
+        rest /= 36;
+    }
+    id.into_iter().rev().collect()
 }
 
 impl Recurring {
@@ -241,6 +255,7 @@ mod tests {
         let until = now + DEFAULT;
         let silence = OneOff::new(now, until, " moving\n\u{1b}[1mhouse ", "ops", None).unwrap();
         assert_eq!(silence.reason, "moving house");
+        assert_eq!(silence.id, "mnazsw00");
         let mut state = State::default();
         for _ in 0..MOST {
             assert_eq!(silence.add_to(&mut state), Ok(()));
