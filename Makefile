@@ -28,7 +28,22 @@ help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: tools
-tools: $(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed
+tools: $(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed chromium
+
+# A browser, in which the tests open the page of a replay.
+CHROMIUM = $$(command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+.PHONY: chromium
+chromium:
+	@if [ -n "$(CHROMIUM)" ]; then \
+		exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; \
+	else \
+		echo "no browser found: install chromium, chromium-browser or google-chrome" >&2; \
+		exit 1; \
+	fi
 
 # Two environments: aws-sam-cli and ministack want different versions of botocore.
 $(SAM_ENV)/.installed: tools/requirements-sam.txt
@@ -63,6 +78,7 @@ test: tools lint package
 	E2E_BOOTSTRAP=$(CURDIR)/.aws-sam/build/WatchdogFunction/bootstrap \
 	E2E_EMULATOR_PYTHON=$(EMULATOR_ENV)/bin/python \
 	E2E_EMULATOR=$(CURDIR)/tools/emulator.py \
+	E2E_CHROMIUM="$(CHROMIUM)" \
 	E2E_RIE="$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))" \
 	cargo test
 

@@ -75,6 +75,7 @@ struct ChapterView {
     deployments: Vec<Mark>,
     lanes: Vec<LaneView>,
     more_lanes: usize,
+    left_out: usize,
     summary: Summary,
     messages: Vec<MessageView>,
     more_messages: usize,
@@ -87,6 +88,8 @@ struct Summary {
     reasons: Vec<(&'static str, usize)>,
     withheld: List<WithheldRow>,
     restarts: List<RestartRow>,
+    /// What becomes of runs, in words.
+    words: [&'static str; 5],
     jobs: Vec<JobRow>,
 }
 
@@ -142,7 +145,7 @@ struct RestartRow {
 struct JobRow {
     job: String,
     schedule: String,
-    counts: Vec<(&'static str, u64)>,
+    counts: [u64; 5],
 }
 
 /// Something with a beginning and an end.

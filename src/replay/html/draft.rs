@@ -79,7 +79,7 @@ impl<'s> Draft<'s> {
         let (lanes, more_lanes) = self.lanes();
         let beats: u64 = chapter.beats.0.iter().map(|count| u64::from(*count)).sum();
         let errors: u64 = chapter.errors.0.iter().map(|count| u64::from(*count)).sum();
-        let left_out = self.shown.iter().filter(|shown| !**shown).count();
+        let not_shown = self.shown.iter().filter(|shown| !**shown).count();
         ChapterView {
             id: format!("s{}", self.index),
             name: chapter.scheduler.clone(),
@@ -104,6 +104,7 @@ impl<'s> Draft<'s> {
             deployments: self.deployments(),
             lanes,
             more_lanes,
+            left_out: chapter.left_out,
             summary: self.summary(),
             messages: (chapter.messages.iter().enumerate())
                 .filter(|(index, _)| self.shown[*index])
@@ -116,7 +117,7 @@ impl<'s> Draft<'s> {
                     text: told.text.clone(),
                 })
                 .collect(),
-            more_messages: left_out,
+            more_messages: not_shown,
         }
     }
 
@@ -525,11 +526,12 @@ impl<'s> Draft<'s> {
                 .collect(),
             withheld: List::new(self.withheld()),
             restarts: List::new(restarts),
+            words: Fate::ALL.map(word),
             jobs: (chapter.lanes.iter())
                 .map(|lane| JobRow {
                     job: lane.job.clone(),
                     schedule: lane.schedule.clone(),
-                    counts: counts(lane),
+                    counts: lane.counts,
                 })
                 .collect(),
         }
