@@ -26,6 +26,30 @@ const MOST_ROWS: usize = 100;
 /// Schedulers that are drawn; of the others, the overview tells.
 const MOST_CHAPTERS: usize = 40;
 
+/// Lanes of the whole page, and at least of each scheduler.
+const LANES: (usize, usize) = (120, 3);
+
+/// Messages in full of the whole page, and at least of each scheduler.
+const MESSAGES: (usize, usize) = (300, 10);
+
+/// What each scheduler may take of the page.
+#[derive(Clone, Copy)]
+struct Share {
+    lanes: usize,
+    messages: usize,
+}
+
+impl Share {
+    /// One of so many.
+    fn of(chapters: usize) -> Self {
+        let share = |(all, least): (usize, usize)| (all / chapters.max(1)).max(least);
+        Self {
+            lanes: share(LANES),
+            messages: share(MESSAGES),
+        }
+    }
+}
+
 /// The whole page.
 #[derive(Serialize)]
 struct Page {
@@ -237,7 +261,7 @@ fn view(story: &Story) -> Page {
         })
         .collect();
     let chapters = (story.chapters.iter().enumerate().take(shown))
-        .map(|(index, chapter)| Draft::new(chapter, story.axis, index).view())
+        .map(|(index, chapter)| Draft::new(chapter, story.axis, index, Share::of(shown)).view())
         .collect();
     Page {
         css: include_str!("page.css"),

@@ -10,7 +10,7 @@ use super::scale::{area, percent, ticks};
 use super::words::{brief, count, hints, lasted, names, thousands};
 use super::{
     Bar, Block, ChapterView, IncidentRow, JobRow, LaneView, List, Mark, MessageView, RestartRow,
-    Summary, Track, WithheldRow, overview, told_after,
+    Share, Summary, Track, WithheldRow, overview, told_after,
 };
 use crate::condition::Severity;
 use crate::plan::{Occasion, Verdict};
@@ -27,12 +27,6 @@ const MARKS: usize = 74;
 /// Bars of incidents in one track; the longest are drawn.
 const MOST_BARS: usize = 100;
 
-/// Messages of one scheduler that are shown in full.
-const MOST_MESSAGES: usize = 200;
-
-/// Lanes of one scheduler.
-const MOST_LANES: usize = 60;
-
 /// Rows of bars that do not overlap; the last takes what finds no room.
 const MOST_BAR_ROWS: usize = 5;
 
@@ -44,6 +38,7 @@ pub(super) struct Draft<'s> {
     chapter: &'s Chapter,
     axis: Axis,
     index: usize,
+    share: Share,
     /// The zone's offset changes within the span, so that times must name it.
     offsets: bool,
     /// The messages that are shown in full.
@@ -51,7 +46,7 @@ pub(super) struct Draft<'s> {
 }
 
 impl<'s> Draft<'s> {
-    pub fn new(chapter: &'s Chapter, axis: Axis, index: usize) -> Self {
+    pub fn new(chapter: &'s Chapter, axis: Axis, index: usize, share: Share) -> Self {
         let change = chapter.zone.following(axis.from).next();
         let offsets = change.is_some_and(|change| change.timestamp() < axis.until);
         Self {
@@ -59,7 +54,8 @@ impl<'s> Draft<'s> {
             axis,
             index,
             offsets,
-            shown: shown(&chapter.messages),
+            share,
+            shown: shown(&chapter.messages, share.messages),
         }
     }
 
@@ -134,8 +130,12 @@ impl<'s> Draft<'s> {
             .to_string()
     }
 
+    /// From one moment to another; a date is not said twice.
     fn between(&self, from: Timestamp, until: Timestamp) -> String {
-        format!("{} – {}", self.time(from), self.time(until))
+        let (begin, end) = (self.time(from), self.time(until));
+        let same_day = self.zoned(from).date() == self.zoned(until).date();
+        let end = end.get(11..).filter(|_| same_day).unwrap_or(&end);
+        format!("{begin} – {end}")
     }
 
     fn anchor(&self, message: usize) -> String {
@@ -439,14 +439,14 @@ impl<'s> Draft<'s> {
     fn lanes(&self) -> (Vec<LaneView>, usize) {
         let lanes = &self.chapter.lanes;
         let mut order: Vec<usize> = (0..lanes.len()).collect();
-        if lanes.len() > MOST_LANES {
+        if lanes.len() > self.share.lanes {
             let is_fine = |lane: &Lane| {
                 lane.count(Fate::Failed) + lane.count(Fate::Missed) == 0
                     && !(self.chapter.incidents.iter())
                         .any(|incident| incident.job.as_ref() == Some(&lane.job))
             };
             order.sort_by_key(|index| is_fine(&lanes[*index]));
-            order.truncate(MOST_LANES);
+            order.truncate(self.share.lanes);
         }
         let more = lanes.len() - order.len();
         let views = (order.into_iter())
@@ -565,11 +565,11 @@ impl<'s> Draft<'s> {
 }
 
 /// Which messages are shown in full: reminders only as far as there is room for them.
-fn shown(messages: &[Told]) -> Vec<bool> {
+fn shown(messages: &[Told], most: usize) -> Vec<bool> {
     let mut order: Vec<usize> = (0..messages.len()).collect();
     order.sort_by_key(|index| rank(messages[*index].occasion));
     let mut shown = vec![false; messages.len()];
-    for index in order.into_iter().take(MOST_MESSAGES) {
+    for index in order.into_iter().take(most) {
         shown[index] = true;
     }
     shown
