@@ -104,6 +104,7 @@ fn all_lines_are_read_once_a_day_at_a_time() {
     let from = time("2026-11-23T03:00:00Z");
     for hour in 0..60 {
         let at = from + SignedDuration::from_hours(hour);
+        let at = at.strftime("%Y-%m-%dT%H:%M:%S.000000+00:00");
         log.push_str(&format!(
             "{at} app/app/1    INFO  No scheduled commands are ready to run.  \n\
              {at} app/app/1 10.0.0.7 \"GET / HTTP/1.1\" 200\n"
