@@ -96,3 +96,53 @@ fn the_lag_is_what_99_of_100_events_take_at_most() {
     assert_eq!(lag(&events[..1]), Some(SignedDuration::from_secs(200)));
     assert_eq!(lag(&[]), None);
 }
+
+#[test]
+fn all_lines_are_read_once_a_day_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = String::new();
+    let from = time("2026-11-23T03:00:00Z");
+    for hour in 0..60 {
+        let at = from + SignedDuration::from_hours(hour);
+        let at = at.strftime("%Y-%m-%dT%H:%M:%S.000000+00:00");
+        log.push_str(&format!(
+            "{at} app/app/1    INFO  No scheduled commands are ready to run.  \n\
+             {at} app/app/1 10.0.0.7 \"GET / HTTP/1.1\" 200\n"
+        ));
+    }
+    let world = world(directory.path(), &log, None);
+    let (mut heard, mut until) = (Vec::new(), Vec::new());
+    let end = from + SignedDuration::from_hours(58);
+    world.lines(&config().schedulers[0], from, end, &mut |lines, reached| {
+        heard.extend(lines.iter().map(|line| line.at));
+        until.push(reached.duration_since(from).as_hours());
+    });
+    let expected: Vec<Timestamp> = (0..=58)
+        .map(|hour| from + SignedDuration::from_hours(hour))
+        .collect();
+    assert_eq!(heard, expected);
+    assert_eq!(until, [24, 48, 58]);
+}
+
+#[test]
+fn deployments_are_told_as_they_were_seen_last() {
+    let look = |at: &str, deployments: &str| {
+        format!("{{\"at\": \"{at}\", \"service\": {{\"deployments\": [{deployments}]}}}}\n")
+    };
+    let deployment = |number: u32, rollout: &str| {
+        format!(
+            "{{\"id\": \"ecs-svc/{number}\", \"status\": \"PRIMARY\", \"rolloutState\": \
+             \"{rollout}\", \"createdAt\": \"2026-11-24T0{number}:00:00Z\"}}"
+        )
+    };
+    let (first, second) = (deployment(1, "COMPLETED"), deployment(2, "IN_PROGRESS"));
+    let service = look("2026-11-24T03:00:00Z", &deployment(2, "COMPLETED"))
+        + &look("2026-11-24T02:00:00Z", &format!("{second}, {first}"));
+    let directory = tempfile::tempdir().unwrap();
+    let world = world(directory.path(), "", Some(&service));
+    let ecs = config().schedulers.remove(0).ecs.unwrap();
+    let told: Vec<String> = (world.deployments(&ecs).into_iter())
+        .map(|deployment| format!("{} {}", deployment.id, deployment.rollout))
+        .collect();
+    assert_eq!(told, ["ecs-svc/1 COMPLETED", "ecs-svc/2 COMPLETED"]);
+}

@@ -26,7 +26,8 @@ pub(super) const COLUMNS: usize = 600;
 /// A pause between heartbeats is a gap from here on, where no pass says what is allowed.
 const LEAST_GAP: SignedDuration = SignedDuration::from_mins(5);
 
-/// Gaps, episodes, restarts and spans of one scheduler that are kept; more are only counted.
+/// Gaps, episodes, decisions and spans of one scheduler that are kept, of each kind; more are
+/// only counted.
 const MOST: usize = 20_000;
 
 /// The span of a replay, cut into columns.
@@ -143,6 +144,8 @@ pub(super) struct Chapter {
     pub gaps: Vec<Span>,
     pub gap_from: SignedDuration,
     pub lanes: Vec<Lane>,
+    /// What was more than [`MOST`].
+    pub left_out: usize,
 }
 
 /// An incident as its messages tell of it.
@@ -261,17 +264,14 @@ impl Story {
 
 impl Chapter {
     fn new(scheduler: &Scheduler, axis: &Axis) -> Self {
-        let silences = (scheduler.silences.iter())
-            .flat_map(|silence| {
-                (silence.spans(axis.from, axis.until)).map(|(from, until)| Span {
-                    from,
-                    until,
-                    label: format!("silence: {}", silence.reason),
-                })
+        let silences = (scheduler.silences.iter()).flat_map(|silence| {
+            (silence.spans(axis.from, axis.until)).map(|(from, until)| Span {
+                from,
+                until,
+                label: format!("silence: {}", silence.reason),
             })
-            .take(MOST)
-            .collect();
-        Self {
+        });
+        let mut chapter = Self {
             scheduler: scheduler.name.clone(),
             zone: scheduler.timezone.clone(),
             incidents: Vec::new(),
@@ -279,14 +279,19 @@ impl Chapter {
             episodes: Vec::new(),
             restarts: Vec::new(),
             standing: Vec::new(),
-            silences,
+            silences: Vec::new(),
             deployments: Vec::new(),
             beats: Bins::default(),
             errors: Bins::default(),
             gaps: Vec::new(),
             gap_from: SignedDuration::MAX,
             lanes: Vec::new(),
+            left_out: 0,
+        };
+        for silence in silences {
+            keep(&mut chapter.silences, silence, &mut chapter.left_out);
         }
+        chapter
     }
 
     /// How it stood in a pass; what holds in one pass holds until the next.
@@ -302,22 +307,17 @@ impl Chapter {
         if !matches!(verdict, Verdict::Suspended | Verdict::Unknown) {
             return;
         }
-        let until = at + every;
+        let until = at.checked_add(every).unwrap_or(Timestamp::MAX);
         let goes_on = |last: &&mut Standing| {
             last.verdict == verdict && last.span.until == at && last.span.label == label
         };
         if let Some(last) = self.standing.last_mut().filter(goes_on) {
             last.span.until = until;
-        } else if self.standing.len() < MOST {
-            self.standing.push(Standing {
-                verdict,
-                span: Span {
-                    from: at,
-                    until,
-                    label,
-                },
-                off,
-            });
+        } else {
+            let from = at;
+            let span = Span { from, until, label };
+            let standing = Standing { verdict, span, off };
+            keep(&mut self.standing, standing, &mut self.left_out);
         }
     }
 
@@ -337,33 +337,33 @@ impl Chapter {
         if let Some(episode) = known {
             (episode.last, episode.pass) = (at, pass);
             episode.passes += 1;
-        } else if self.episodes.len() < MOST {
-            self.episodes.push(Episode {
-                condition: withheld.condition,
-                subject: withheld.subject.clone(),
-                kind,
-                why: match &withheld.why {
-                    // Its end differs from one episode to the next.
-                    Withholding::Silenced(quiet) => format!("silenced: {}", quiet.reason),
-                    why => why.to_string(),
-                },
-                first: at,
-                last: at,
-                passes: 1,
-                pass,
-            });
+            return;
         }
+        let episode = Episode {
+            condition: withheld.condition,
+            subject: withheld.subject.clone(),
+            kind,
+            why: match &withheld.why {
+                // Its end differs from one episode to the next.
+                Withholding::Silenced(quiet) => format!("silenced: {}", quiet.reason),
+                why => why.to_string(),
+            },
+            first: at,
+            last: at,
+            passes: 1,
+            pass,
+        };
+        keep(&mut self.episodes, episode, &mut self.left_out);
     }
 
     fn decided(&mut self, at: Timestamp, remediation: &Remediation) {
-        if self.restarts.len() < MOST {
-            self.restarts.push(Restart {
-                at,
-                action: remediation.cure.id(),
-                attempt: remediation.attempt,
-                gates: remediation.blocked_by.iter().map(|g| g.id()).collect(),
-            });
-        }
+        let restart = Restart {
+            at,
+            action: remediation.cure.id(),
+            attempt: remediation.attempt,
+            gates: remediation.blocked_by.iter().map(|g| g.id()).collect(),
+        };
+        keep(&mut self.restarts, restart, &mut self.left_out);
     }
 
     fn told(&mut self, message: &Message) {
@@ -481,12 +481,13 @@ impl Listener<'_> {
     fn pause(&mut self, at: Timestamp) {
         let from = self.last_beat.unwrap_or(self.axis.from);
         let chapter = &mut *self.chapter;
-        if at.duration_since(from) > chapter.gap_from && chapter.gaps.len() < MOST {
-            chapter.gaps.push(Span {
+        if at.duration_since(from) > chapter.gap_from {
+            let gap = Span {
                 from,
                 until: at,
                 label: "no heartbeat".to_owned(),
-            });
+            };
+            keep(&mut chapter.gaps, gap, &mut chapter.left_out);
         }
     }
 
@@ -496,6 +497,15 @@ impl Listener<'_> {
         self.chapter.lanes = (self.trackers.into_iter())
             .map(runs::Tracker::end)
             .collect();
+    }
+}
+
+/// Keeps one more, or counts it.
+fn keep<T>(kept: &mut Vec<T>, one: T, left_out: &mut usize) {
+    if kept.len() < MOST {
+        kept.push(one);
+    } else {
+        *left_out += 1;
     }
 }
 
