@@ -169,7 +169,7 @@ struct RestartRow {
 struct JobRow {
     job: String,
     schedule: String,
-    counts: [u64; 5],
+    counts: [String; 5],
 }
 
 /// Something with a beginning and an end.

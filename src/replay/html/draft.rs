@@ -531,7 +531,7 @@ impl<'s> Draft<'s> {
                 .map(|lane| JobRow {
                     job: lane.job.clone(),
                     schedule: lane.schedule.clone(),
-                    counts: lane.counts,
+                    counts: lane.counts.map(thousands),
                 })
                 .collect(),
         }
