@@ -24,6 +24,10 @@ const RARE: SignedDuration = SignedDuration::from_hours(1);
 /// replaces its task, two loops may live for a moment.
 const OFTEN_TWICE: u32 = 2;
 
+/// An error this near to a due time or a failure can be its cause. (Of an error that repeats
+/// itself, only the newest time is known.)
+const NEAR: SignedDuration = SignedDuration::from_mins(15);
+
 /// No reminder at all.
 const NEVER: Pace = Pace {
     first: SignedDuration::from_hours(24 * 366),
@@ -41,15 +45,13 @@ const LONGEST_PAUSE: [SignedDuration; 2] = [
 
 /// The conditions of all jobs. `state` has the look's log folded in and the due times accounted.
 pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding> {
+    let cases: Vec<Case<'_>> = (scheduler.jobs.iter())
+        .filter_map(|job| Case::new(job, state, now))
+        .collect();
     let judges = [overdue, failing, overrun, twice];
     judges
         .into_iter()
-        .flat_map(|judge| {
-            let found = (scheduler.jobs.iter())
-                .filter_map(|job| judge(&Case::new(job, state, now)?))
-                .collect();
-            grouped(state, found)
-        })
+        .flat_map(|judge| grouped(state, cases.iter().filter_map(judge).collect()))
         .collect()
 }
 
@@ -85,16 +87,19 @@ impl<'a> Case<'a> {
             subject: Some(self.job.name.clone()),
             since,
             corroborated: true,
-            causes: self.causes(condition, since),
+            causes: Vec::new(),
             proof,
             pace: Some(pace),
         }
     }
 
-    /// Why, where aborted runs of the scheduler prove it.
-    fn causes(&self, condition: Condition, since: Timestamp) -> Vec<Cause> {
-        let notes = &self.state.errors.notes;
-        let errors: Vec<ErrorNote> = (notes.iter()).filter(|n| n.at >= since).cloned().collect();
+    /// Why something happened around that time, where aborted runs of the scheduler prove it.
+    fn causes(&self, condition: Condition, around: Timestamp) -> Vec<Cause> {
+        let notes = self.state.errors.notes.iter();
+        let errors: Vec<ErrorNote> = notes
+            .filter(|note| note.at.duration_since(around).abs() <= NEAR)
+            .cloned()
+            .collect();
         cause::find(&Clues {
             condition,
             errors: &errors,
@@ -123,6 +128,7 @@ fn overdue(case: &Case<'_>) -> Option<Finding> {
     let next_is_soon = case.job.period() <= case.job.grace() + case.state.overlap();
     Some(Finding {
         corroborated: missed.count > case.job.runs_a_minute() || !next_is_soon,
+        causes: case.causes(Condition::JobOverdue, missed.last?),
         ..case.finding(Condition::JobOverdue, missed.first?, proof)
     })
 }
@@ -139,13 +145,17 @@ fn failing(case: &Case<'_>) -> Option<Finding> {
     let failures = &case.history.failures;
     let tolerance = case.job.failure_tolerance();
     let since = failures.since.filter(|_| failures.count >= tolerance)?;
+    let newest = case.history.failed_at.unwrap_or(since);
     let proof = vec![Fact::Failures {
         count: failures.count,
         tolerance,
         exit_code: failures.exit_code,
-        at: case.history.failed_at.unwrap_or(since),
+        at: newest,
     }];
-    Some(case.finding(Condition::JobFailing, since, proof))
+    Some(Finding {
+        causes: case.causes(Condition::JobFailing, newest),
+        ..case.finding(Condition::JobFailing, since, proof)
+    })
 }
 
 /// Its newest run took longer than it may, or is doing so.
