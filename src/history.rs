@@ -159,13 +159,10 @@ impl StreamBeats {
                     JobEvent::Started | JobEvent::Skipped => None,
                 };
                 let began = line.at - took.unwrap_or_default();
-                // A job runs once a turn.
+                // A turn comes to a job once; what repeats within a minute does so at its end.
                 let turn = self.turn.as_ref();
-                let before = self
-                    .ran
-                    .get(&short_hash(name))
-                    .filter(|before| turn.is_some_and(|turn| **before >= turn.began));
-                let again = before.is_some_and(|before| began.duration_since(*before) >= NEXT_RUN);
+                let before = self.ran.get(&short_hash(name));
+                let again = turn.zip(before).is_some_and(|(turn, at)| *at >= turn.began);
                 (began, again, *event == JobEvent::Started && !background)
             }
             // Nothing to do, or words around the work: a turn of its own.

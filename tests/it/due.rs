@@ -796,3 +796,61 @@ fn an_abort_that_keeps_a_job_from_running_is_its_cause() {
     assert_eq!(told.condition, Condition::JobOverdue);
     assert_eq!(told.cause_id(), "database-unreachable");
 }
+
+/// Logs without a single idle line: a job every few seconds, a loop that is busy from minute to
+/// minute, lines that tell only of starts. A job that stands still is told all the same.
+#[test]
+fn a_stuck_job_is_told_in_logs_that_never_rest() {
+    let often = job("*/5 * * * *", "");
+    for name in [
+        "every two seconds",
+        "fifty-nine seconds a minute",
+        "starts only",
+    ] {
+        let mut stage = Stage::new(&often);
+        stage.other_lines();
+        for second in (0..60 * 60).step_by(2) {
+            let (after, minute) = (SignedDuration::from_secs(second), second / 60);
+            if second % 300 == 0 && minute < 20 {
+                runs(&mut stage, after);
+            }
+            let took = SignedDuration::from_secs(match name {
+                "fifty-nine seconds a minute" => 59,
+                _ => 0,
+            });
+            match name {
+                "every two seconds" => stage.job_ended("fast", after, took),
+                _ if second % 60 != 0 => {}
+                "starts only" => {
+                    let kind = Kind::Job {
+                        name: "busy".to_owned(),
+                        event: JobEvent::Started,
+                        background: false,
+                    };
+                    stage.push(TASK, after, kind, "busy");
+                }
+                _ => stage.job_ended("busy", after + took, took),
+            }
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        let plans = stage.passes(11);
+        let expected = [(Condition::JobOverdue, Occasion::Opened)];
+        assert_eq!(told(&plans), expected, "{name}");
+    }
+}
+
+/// A loop that dies while a long job runs is told once the job's time is over, not never.
+#[test]
+fn a_loop_that_dies_in_a_long_job_is_told_when_its_time_is_over() {
+    let mut stage = Stage::new(&job("0 1 * * *", "max_runtime = \"1h\""));
+    stage.other_lines();
+    idle(&mut stage, 0..60);
+    let plans = stage.passes(30);
+    let opened = plans.iter().position(|plan| !plan.notifications.is_empty());
+    // The last heartbeat is of 00:59, and an hour and five minutes are allowed.
+    assert_eq!(opened, Some(25 - 1), "{:?}", told(&plans));
+    assert_eq!(
+        told(&plans)[0],
+        (Condition::SchedulerSilent, Occasion::Opened)
+    );
+}
