@@ -1,6 +1,7 @@
 # Everything a fresh machine with Rust (cargo) and Python 3 needs.
 #
 #   make test      all checks and all tests; the first run installs the tools and takes several minutes
+#   make explore   the tests ten times over, with new cases for the property tests each time
 #   make demo      the main job on the embedded default: no AWS, no network
 #   make bench     a year of a scheduler with a hundred jobs, replayed: time and memory
 #   make deploy    build for AWS and deploy, with questions
@@ -18,6 +19,7 @@ SAM := $(SAM_ENV)/bin/sam
 # The tests run the function on this machine, so it is built for this machine's processor.
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 DEPLOY_ARCH ?= arm64
+PROPTEST_RNG_SEED ?= 20261125
 CARGO_LAMBDA_ARCH := $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
 
 export PATH := $(SAM_ENV)/bin:$(PATH)
@@ -72,8 +74,11 @@ lint: $(SAM_ENV)/.installed
 	$(SAM_ENV)/bin/cfn-lint --append-rules cfn_lint_serverless.rules -- template.yaml
 
 # The tests find the tools through these variables; `cargo test` without them leaves those tests out.
+# The cases of property tests are the same in every run, so that a change is judged by itself and
+# not by luck; `make explore` draws others.
 .PHONY: test
 test: tools lint package
+	PROPTEST_RNG_SEED=$(PROPTEST_RNG_SEED) \
 	E2E_ARCH=$(ARCH) \
 	E2E_SAM=$(SAM) \
 	E2E_TEMPLATE=$(CURDIR)/.aws-sam/build/template.yaml \
@@ -83,6 +88,12 @@ test: tools lint package
 	E2E_RIE="$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))" \
 	E2E_CHROMIUM=$(CHROMIUM) \
 	cargo test
+
+# Property tests again and again, each time with new cases.
+ROUNDS ?= 10
+.PHONY: explore
+explore:
+	for round in $$(seq $(ROUNDS)); do cargo test --quiet; done
 
 # The exit code 2 of `check` says that the scheduler is in a critical state, and so it is.
 .PHONY: demo
