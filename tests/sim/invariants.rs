@@ -1,0 +1,765 @@
+//! What must hold at every step, with the truth as the judge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use scheduler_watchdog::condition::{Condition, Fact, Slot};
+use scheduler_watchdog::config::{Config, Scheduler};
+use scheduler_watchdog::decide::decide;
+use scheduler_watchdog::message::Message;
+use scheduler_watchdog::plan::{CureKind, Notification, Occasion, Remediation};
+use scheduler_watchdog::snapshot::Snapshot;
+use scheduler_watchdog::state::{MOST_BYTES, Outcome, Phase, State};
+
+use crate::report::Figures;
+use crate::scenario::{Scenario, What};
+use crate::truth::{Site, floor};
+use crate::world::Seen;
+
+/// Beyond the bounds of the design: a pass takes some seconds, and a line a few to arrive.
+const SLACK: SignedDuration = SignedDuration::from_secs(60);
+
+/// The longest overlap of two windows.
+const LONGEST_OVERLAP: SignedDuration = SignedDuration::from_mins(10);
+
+/// What was blurred this long ago can still be the reason of an alarm.
+const BLURRED_FOR: SignedDuration = SignedDuration::from_mins(45);
+
+/// Good looks in a row after which an incident of the loop must be over: two, one more that
+/// another invocation may have made, and one within which the beats may not be new.
+const GOOD_LOOKS: u32 = 4;
+
+/// How long a flapping incident is held open.
+const STEADY: SignedDuration = SignedDuration::from_mins(30);
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// The defaults of `remind_after`, `attempts_per_incident` and `attempts_per_day`.
+const REMIND_AFTER: SignedDuration = SignedDuration::from_hours(1);
+const ATTEMPTS_PER_INCIDENT: usize = 2;
+const ATTEMPTS_PER_DAY: usize = 3;
+
+/// Something that must not be.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// The invariant of the design (§11), and which part of it.
+    pub check: &'static str,
+    pub at: Timestamp,
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:.0}: {}", self.check, self.at, self.text)
+    }
+}
+
+/// A message that was decided.
+struct Planned {
+    occasion: Occasion,
+    incident: String,
+    at: Timestamp,
+    accepted: u32,
+}
+
+/// What people were told of an incident.
+struct Told {
+    slot: Slot,
+    opened_at: Timestamp,
+    last_at: Timestamp,
+    resolved: bool,
+    messages: u32,
+    restarts: usize,
+    /// The last heartbeat before it, where it is about the loop and the loop really was silent.
+    silent_since: Option<Timestamp>,
+    /// The silence that was allowed, by its proof.
+    allowed: SignedDuration,
+    overlap: SignedDuration,
+    heard: bool,
+}
+
+#[derive(Default)]
+struct Watched {
+    planned: BTreeMap<String, Planned>,
+    told: BTreeMap<String, Told>,
+    /// Incidents of the loop, by the last heartbeat before them.
+    outages: BTreeSet<Timestamp>,
+    /// Claims of restarts: incident and time.
+    claims: BTreeMap<(String, Timestamp), u32>,
+    /// Restarts that were really made.
+    restarts: Vec<(Timestamp, String)>,
+    silences: Vec<(Timestamp, Timestamp)>,
+    /// Looks in a row that saw a silence that must be told.
+    bad_looks: u32,
+    last_bad: Option<Timestamp>,
+    good_looks: u32,
+    good_since: Option<Timestamp>,
+    last_good: Option<Timestamp>,
+    last_seen_beat: Option<Timestamp>,
+}
+
+/// Watches the watchdog.
+pub struct Inspector<'a> {
+    scenario: &'a Scenario,
+    config: Config,
+    watched: Vec<Watched>,
+    pub violation: Option<Violation>,
+    pub figures: Figures,
+    /// What happened, if it is to be told.
+    pub story: Option<Vec<(Timestamp, String)>>,
+    saves: u64,
+}
+
+impl<'a> Inspector<'a> {
+    pub fn new(scenario: &'a Scenario, config: &Config, tell: bool) -> Self {
+        Self {
+            scenario,
+            config: config.clone(),
+            watched: (scenario.sites.iter())
+                .map(|_| Watched::default())
+                .collect(),
+            violation: None,
+            figures: Figures::default(),
+            story: tell.then(Vec::new),
+            saves: 0,
+        }
+    }
+
+    fn violated(&mut self, check: &'static str, at: Timestamp, text: String) {
+        self.tell(at, || format!("VIOLATED {check}: {text}"));
+        self.violation.get_or_insert(Violation { check, at, text });
+    }
+
+    pub fn tell(&mut self, at: Timestamp, text: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            story.push((at, text()));
+        }
+    }
+
+    pub fn silenced(&mut self, site: usize, from: Timestamp, until: Timestamp) {
+        self.tell(from, || format!("s{site}: silenced until {until:.0}"));
+        self.watched[site].silences.push((from, until));
+    }
+
+    /// Whether messages and restarts are withheld at a moment; the edges left out.
+    fn is_silenced(&self, site: usize, at: Timestamp) -> bool {
+        let setup = &self.scenario.sites[site];
+        let nightly = setup.maintenance && {
+            let wall = setup.zone().to_datetime(at);
+            wall.hour() == 3
+        };
+        let asked = &self.watched[site].silences;
+        nightly || asked.iter().any(|(from, until)| *from <= at && at < *until)
+    }
+
+    /// Whether such a thing happened at a scheduler within a span.
+    fn happened(
+        &self,
+        site: usize,
+        from: Timestamp,
+        until: Timestamp,
+        what: impl Fn(What) -> bool,
+    ) -> bool {
+        (self.scenario.events.iter()).any(|event| {
+            event.concerns(site) && event.from <= until && event.until >= from && what(event.what)
+        })
+    }
+
+    fn is_blurred(&self, site: usize, since: Timestamp, at: Timestamp) -> bool {
+        let from = since.min(at) - BLURRED_FOR;
+        self.happened(site, from, at, What::blurs_the_log)
+    }
+
+    /// A state is written. Returns it as it can be read again.
+    pub fn stored(&mut self, site: usize, state: &State, now: Timestamp) -> State {
+        self.saves += 1;
+        let every = if self.scenario.as_text { 1 } else { 97 };
+        if !self.saves.is_multiple_of(every) {
+            return state.clone();
+        }
+        let text = state.to_json();
+        self.figures.largest_state = self.figures.largest_state.max(text.len());
+        if text.len() > MOST_BYTES {
+            self.violated("7 size", now, format!("{} bytes", text.len()));
+        }
+        match State::from_json(&text) {
+            Ok(read) if read.outbox == state.outbox && read.incidents == state.incidents => read,
+            other => {
+                let text = format!("s{site}: what was written is not what is read: {other:?}");
+                self.violated("7 document", now, text);
+                state.clone()
+            }
+        }
+    }
+
+    /// A pass won its claim.
+    pub fn claimed(
+        &mut self,
+        site: usize,
+        scheduler: &Scheduler,
+        truth: &Site,
+        seen: &Seen,
+        next: &State,
+        now: Timestamp,
+    ) {
+        self.figures.looks += 1;
+        if let Some(sample) = &seen.sample {
+            self.decides_once(scheduler, seen, sample, next);
+        }
+        for attempt in &next.restarts.attempts {
+            if attempt.outcome == Outcome::Claimed && attempt.claimed_at == seen.now {
+                let claim = (attempt.incident.clone(), attempt.claimed_at);
+                self.watched[site].claims.entry(claim).or_default();
+            }
+        }
+        for notification in &next.outbox {
+            if !self.watched[site].planned.contains_key(&notification.id) {
+                self.planned(site, truth, notification, next, seen);
+            }
+        }
+        self.must_be_told(site, truth, seen, next, now);
+        self.must_be_over(site, truth, seen, next);
+    }
+
+    /// Invariant 5, and that the decision depends on nothing but its input.
+    fn decides_once(
+        &mut self,
+        scheduler: &Scheduler,
+        seen: &Seen,
+        sample: &crate::world::Sample,
+        next: &State,
+    ) {
+        let Some(log) = &sample.log else { return };
+        let snapshot = Snapshot {
+            log: log.clone(),
+            probe: sample.probe.clone(),
+            service: sample.service.clone(),
+            fleet: seen.fleet,
+        };
+        let now = seen.now;
+        let (_, again) = decide(scheduler, &snapshot, &sample.before, now);
+        if again != *next {
+            let text = "the same input gave another decision".to_owned();
+            self.violated("5 pure", now, text);
+        }
+        let (plan, twice) = decide(scheduler, &snapshot, next, now);
+        if !plan.is_empty() || twice.outbox != next.outbox {
+            self.violated("5 twice", now, format!("planned again: {plan}"));
+        }
+        // Invariant 6: what is read again, and in another order, changes nothing.
+        let mut other = snapshot.clone();
+        if let scheduler_watchdog::snapshot::Observed::Known(window) = &mut other.log {
+            // Streams are independent: theirs is the only order that a window promises.
+            window.lines.sort_by(|a, b| b.stream.cmp(&a.stream));
+            let (plan, reordered) = decide(scheduler, &other, &sample.before, now);
+            let same = reordered.incidents == next.incidents
+                && reordered.outbox == next.outbox
+                && reordered.jobs == next.jobs;
+            if !same {
+                self.violated("6 order", now, format!("streams in another order: {plan}"));
+            }
+        }
+    }
+
+    /// A message was decided and stands in the store.
+    fn planned(
+        &mut self,
+        site: usize,
+        truth: &Site,
+        notification: &Notification,
+        next: &State,
+        seen: &Seen,
+    ) {
+        let n = notification;
+        let now = n.at;
+        self.tell(now, || {
+            let subject = n.subject.as_deref().unwrap_or_default();
+            let occasion = n.occasion.id();
+            format!(
+                "s{site}: decides {occasion} {} {subject} ({})",
+                n.condition,
+                n.cause_id()
+            )
+        });
+        let planned = Planned {
+            occasion: n.occasion,
+            incident: n.incident.clone(),
+            at: n.at,
+            accepted: 0,
+        };
+        self.watched[site].planned.insert(n.id.clone(), planned);
+        let quiet = self.is_silenced(site, now);
+        if quiet {
+            self.violated("2 silence", now, format!("told in a silence: {}", n.id));
+        }
+        let known = self.watched[site].told.contains_key(&n.incident);
+        if !known {
+            if !matches!(n.occasion, Occasion::Opened | Occasion::Flapping) {
+                self.violated("1 order", now, format!("{} before opened", n.id));
+            }
+            self.opened(site, truth, n, next, seen);
+            return;
+        }
+        let Some(told) = self.watched[site].told.get_mut(&n.incident) else {
+            return;
+        };
+        let pause = n.at.duration_since(told.last_at);
+        let (was_resolved, opened_at) = (told.resolved, told.opened_at);
+        told.last_at = n.at;
+        told.messages += 1;
+        told.resolved |= n.occasion == Occasion::Resolved;
+        if was_resolved {
+            self.violated("1 order", now, format!("{} after resolved", n.id));
+        }
+        match n.occasion {
+            Occasion::Opened => self.violated("1 once", now, format!("{} again", n.id)),
+            Occasion::Reminder if pause < REMIND_AFTER => {
+                self.violated("4 pace", now, format!("{} after {pause:#}", n.id));
+            }
+            Occasion::Resolved if n.condition.slot() == Slot::Loop => {
+                let off = truth.desired == 0 || truth.off_at > Some(opened_at);
+                if truth.last_beat <= Some(opened_at) && !off {
+                    let text = format!("{}: no heartbeat since {opened_at:.0}", n.id);
+                    self.violated("1 all-clear", now, text);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A new incident: is it true?
+    fn opened(&mut self, site: usize, truth: &Site, n: &Notification, next: &State, seen: &Seen) {
+        let now = n.at;
+        let slot = n.condition.slot();
+        let allowed = (n.proof.iter()).find_map(|fact| match fact {
+            Fact::Allowed { seconds } => Some(SignedDuration::from_secs(*seconds)),
+            _ => None,
+        });
+        let stale = self.stale_after(site);
+        let verdict = self.is_true(site, truth, n, seen);
+        let told = Told {
+            slot,
+            opened_at: now,
+            last_at: now,
+            resolved: false,
+            messages: 1,
+            restarts: 0,
+            silent_since: truth
+                .last_beat
+                .filter(|_| slot == Slot::Loop && verdict.is_ok()),
+            allowed: allowed.unwrap_or(stale.max(SignedDuration::from_mins(10))),
+            overlap: next.overlap(),
+            heard: false,
+        };
+        if let (Slot::Loop, Ok(()), Some(since)) = (slot, &verdict, truth.last_beat) {
+            let off = truth.off_at > Some(since);
+            if !self.watched[site].outages.insert(since) && !off {
+                let text = format!("{}: the outage since {since:.0} was told before", n.id);
+                self.violated("1 once", now, text);
+            }
+        }
+        if let Err(why) = verdict {
+            let blurred = self.is_blurred(site, n.since, now);
+            let by_loss = blurred || why == LONG_RUN;
+            *self
+                .figures
+                .false_alarms
+                .entry((n.condition.id(), by_loss))
+                .or_default() += 1;
+            self.tell(now, || format!("s{site}: FALSE ALARM {} ({why})", n.id));
+            if !by_loss {
+                let text = format!("{} since {:.0}: {why}", n.id, n.since);
+                self.violated("false alarm", now, text);
+            }
+        }
+        self.watched[site].told.insert(n.incident.clone(), told);
+    }
+
+    /// The least silence that counts.
+    fn stale_after(&self, site: usize) -> SignedDuration {
+        SignedDuration::from_mins(self.scenario.sites[site].stale_after.unwrap_or(5))
+    }
+
+    fn is_true(
+        &self,
+        site: usize,
+        truth: &Site,
+        n: &Notification,
+        seen: &Seen,
+    ) -> Result<(), &'static str> {
+        let now = n.at;
+        let setup = &self.scenario.sites[site];
+        let stale = self.stale_after(site);
+        let job = n
+            .subject
+            .as_ref()
+            .and_then(|name| (setup.jobs.iter()).position(|job| job.name == name));
+        let dues = |such: &dyn Fn(usize, &crate::truth::Due) -> bool| {
+            (truth.dues.iter().enumerate())
+                .filter(|(index, _)| job.is_none_or(|only| only == *index))
+                .any(|(index, dues)| dues.iter().rev().any(|due| such(index, due)))
+        };
+        let ok = |is_true: bool, why| if is_true { Ok(()) } else { Err(why) };
+        match n.condition {
+            Condition::ServiceDown => {
+                let down = !truth.has_task(now) || !truth.has_task(seen.now);
+                ok(down, "a task runs")
+            }
+            Condition::SchedulerSilent
+            | Condition::SchedulerFailing
+            | Condition::LogsSilent
+            | Condition::NeverSeen => {
+                let silent = truth.silent_for(now) > stale;
+                match truth.busy_with(now) {
+                    Some(job) if silent => {
+                        let known = setup.jobs[job].max_runtime.is_some() || truth.ended[job] > 1;
+                        Err(if known {
+                            "a run of a known length"
+                        } else {
+                            LONG_RUN
+                        })
+                    }
+                    _ => ok(silent, "the loop lives"),
+                }
+            }
+            Condition::ReplicaSilent => ok(truth.has_silent_task(now, stale), "all tasks beat"),
+            Condition::JobOverdue => ok(
+                dues(&|index, due| {
+                    let grace = self.config.schedulers[site].jobs[index].grace();
+                    let missing = due.line_at.is_none_or(|at| at > due.at + grace);
+                    due.at >= floor(n.since) - SLACK && due.at <= now && missing
+                }),
+                "no run is missing",
+            ),
+            Condition::JobFailing => ok(
+                dues(&|_, due| {
+                    let at = due.line_at.unwrap_or(due.at);
+                    due.failed && at <= now && due.at >= n.since - DAY * 40
+                }),
+                "no run failed",
+            ),
+            Condition::JobOverrun => {
+                let hangs = self.happened(site, n.since - SLACK, now, |what| {
+                    matches!(what, What::JobHangs(_))
+                });
+                // A run that was cut short leaves a start without an end, and so does one
+                // whose loop waits behind it.
+                ok(hangs, "no run takes too long")
+            }
+            Condition::DuplicateRuns => {
+                let twice = self.happened(site, n.since - DAY, now, |what| what == What::Twice);
+                ok(twice, "no run is a second one")
+            }
+            Condition::ErrorSpike => {
+                let from = now - SignedDuration::from_mins(40);
+                let errors = truth.errors.iter().filter(|at| **at >= from).count();
+                ok(errors > 5, "few errors")
+            }
+            Condition::DeploymentStuck => {
+                let since = truth.deploying_since();
+                let stuck = since.is_some_and(|at| now.duration_since(at) >= STEADY);
+                ok(stuck, "no deployment is stuck")
+            }
+            Condition::WatchdogBlind => {
+                let blind = self.happened(site, n.since - SLACK, now, |what| {
+                    matches!(what, What::NoLog(..) | What::NoEcs(..))
+                });
+                ok(blind, "it can see")
+            }
+            Condition::Misconfigured => Err("the configuration is good"),
+        }
+    }
+
+    /// Invariant 1: a silence that has lasted for longer than is allowed, and that nothing
+    /// excuses, is told in the second look that sees it at the latest.
+    fn must_be_told(
+        &mut self,
+        site: usize,
+        truth: &Site,
+        seen: &Seen,
+        next: &State,
+        now: Timestamp,
+    ) {
+        let scheduler = &self.config.schedulers[site];
+        let at = seen.now;
+        let silence = scheduler_watchdog::judge::Silence::of(scheduler, next, at);
+        let lasts = truth.last_beat.map(|last| at.duration_since(last));
+        let over = lasts.is_some_and(|lasts| lasts > silence.allowed + LONGEST_OVERLAP);
+        let off = truth
+            .off_at
+            .is_some_and(|off| at.duration_since(off) < silence.allowed + SLACK * 15);
+        let excused = off || truth.is_excused(at) || truth.is_excused(now);
+        let quiet = self.is_silenced(site, at);
+        let told = next.incident(Slot::Loop, None).is_some_and(|i| i.is_open());
+        let watched = &mut self.watched[site];
+        if !seen.log_known || !over || excused || quiet || told {
+            watched.bad_looks = 0;
+            watched.last_bad = None;
+            return;
+        }
+        if watched
+            .last_bad
+            .is_none_or(|last| at.duration_since(last) >= SLACK)
+        {
+            watched.bad_looks += 1;
+            watched.last_bad = Some(at);
+        }
+        if watched.bad_looks >= 3 {
+            let text = format!(
+                "s{site}: silent for {:#}, and nobody was told",
+                lasts.unwrap_or_default()
+            );
+            self.violated("1 told", at, text);
+        }
+    }
+
+    /// Invariant 1: an outage that is over is told to be over.
+    fn must_be_over(&mut self, site: usize, truth: &Site, seen: &Seen, next: &State) {
+        let at = seen.now;
+        let beat = next.heartbeats.last;
+        let excused = truth.is_excused(at);
+        let lives = truth.silent_for(at) < SignedDuration::from_mins(3);
+        let failing = next
+            .heartbeats
+            .aborts
+            .last()
+            .is_some_and(|abort| at.duration_since(*abort) < SignedDuration::from_mins(75));
+        let quiet = self.is_silenced(site, at);
+        let every = self.scenario.every;
+        let watched = &mut self.watched[site];
+        let good = seen.log_known
+            && lives
+            && !excused
+            && !failing
+            && !quiet
+            && beat > watched.last_seen_beat
+            && beat.is_some_and(|beat| at.duration_since(beat) < SignedDuration::from_mins(3));
+        watched.last_seen_beat = beat;
+        if !good {
+            (watched.good_looks, watched.good_since, watched.last_good) = (0, None, None);
+            return;
+        }
+        if watched
+            .last_good
+            .is_none_or(|last| at.duration_since(last) >= SLACK)
+        {
+            watched.good_looks += 1;
+            watched.last_good = Some(at);
+        }
+        let since = *watched.good_since.get_or_insert(at);
+        let Some(incident) = next.incident(Slot::Loop, None) else {
+            return;
+        };
+        let patience = if incident.flapping {
+            STEADY + every
+        } else {
+            SignedDuration::ZERO
+        };
+        if incident.is_open()
+            && watched.good_looks > GOOD_LOOKS
+            && at.duration_since(since) > patience
+        {
+            let text = format!(
+                "s{site}: good since {since:.0}, and {} is open",
+                incident.id
+            );
+            self.violated("1 over", at, text);
+        }
+    }
+
+    /// The topic took a message.
+    pub fn accepted(&mut self, site: usize, message: &Message, now: Timestamp) {
+        let n = &message.notification;
+        self.tell(now, || {
+            format!("s{site}: TOLD {} [{}]", message.subject, n.occasion.id())
+        });
+        self.is_harmless(message, now);
+        let watched = &mut self.watched[site];
+        let Some(planned) = watched.planned.get_mut(&n.id) else {
+            let text = format!("{} was sent before it was claimed", n.id);
+            self.violated("3 claim", now, text);
+            return;
+        };
+        planned.accepted += 1;
+        if planned.accepted > 1 {
+            self.figures.repeated += 1;
+            return;
+        }
+        self.figures.messages += 1;
+        let opens = matches!(planned.occasion, Occasion::Opened | Occasion::Flapping);
+        let Some(told) = watched
+            .told
+            .get_mut(&n.incident)
+            .filter(|told| opens && !told.heard)
+        else {
+            return;
+        };
+        told.heard = true;
+        let Some(since) = told.silent_since else {
+            return;
+        };
+        let took = now.duration_since(since);
+        let bound = told.allowed + self.scenario.every + told.overlap + SLACK;
+        let disturbed = self.is_disturbed(site, since, now);
+        self.figures.alerted(took, !disturbed);
+        if !disturbed && took > bound {
+            let text = format!("{}: told after {took:#}, the bound is {bound:#}", n.id);
+            self.violated("1 bound", now, text);
+        }
+    }
+
+    /// Whether anything but one trouble of the scheduler itself touched the time of an alarm.
+    fn is_disturbed(&self, site: usize, since: Timestamp, now: Timestamp) -> bool {
+        let from = since - SignedDuration::from_mins(40);
+        let mut troubles = 0;
+        for event in &self.scenario.events {
+            let touches = event.concerns(site) && event.from <= now && event.until >= from;
+            match event.what {
+                _ if !touches => {}
+                What::LoopDies { .. } | What::Failing | What::Down | What::LogsDie => troubles += 1,
+                _ => return true,
+            }
+        }
+        troubles > 1 || self.is_silenced(site, now) || self.is_silenced(site, since)
+    }
+
+    /// Invariant 8: whatever a line held, a message is text for its readers and nothing else.
+    fn is_harmless(&mut self, message: &Message, now: Timestamp) {
+        let control = |text: &str| {
+            (text.chars())
+                .any(|c| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}'))
+        };
+        let subject = &message.subject;
+        let chat = message.chat.to_string();
+        let bad = !subject.is_ascii()
+            || subject.len() > 99
+            || control(subject)
+            || subject.contains('\n')
+            || control(&message.text)
+            || chat.contains("<!channel>");
+        if bad {
+            self.violated(
+                "8 harmless",
+                now,
+                format!("{subject}\n{}\n{chat}", message.text),
+            );
+        }
+    }
+
+    /// A restart is made, or its call fails before.
+    pub fn restarted(
+        &mut self,
+        site: usize,
+        truth: &Site,
+        seen: &Seen,
+        remediation: &Remediation,
+        done: bool,
+        now: Timestamp,
+    ) {
+        let cure = remediation.cure;
+        let incident = remediation.incident.clone();
+        self.tell(now, || {
+            let done = if done { "made" } else { "failed" };
+            format!("s{site}: RESTART {} for {incident}: {done}", cure.id())
+        });
+        let claim = (remediation.incident.clone(), seen.now);
+        match self.watched[site].claims.get_mut(&claim) {
+            Some(calls) => {
+                *calls += 1;
+                if *calls > 1 {
+                    self.violated(
+                        "2 claim",
+                        now,
+                        format!("{calls:?} twice for one claim", calls = claim),
+                    );
+                }
+            }
+            None => self.violated("2 claim", now, format!("{claim:?} was not claimed")),
+        }
+        let calm = seen.facts.as_ref().is_some_and(|facts| {
+            facts.desired > 0 && facts.deployments.len() == 1 && facts.deploying().is_none()
+        });
+        if !seen.log_known || !calm {
+            let text = format!("{incident}: unknown, off or deploying");
+            self.violated("2 unknown", now, text);
+        }
+        if self.is_silenced(site, seen.now) {
+            self.violated(
+                "2 silence",
+                now,
+                format!("{incident}: restarted in a silence"),
+            );
+        }
+        if seen.fleet.watched >= 3 && seen.fleet.firing * 2 > seen.fleet.watched {
+            self.violated("2 storm", now, format!("{:?}", seen.fleet));
+        }
+        if !done {
+            return;
+        }
+        let blurred = self.is_blurred(site, now, now);
+        let alive = truth.silent_for(now) < self.stale_after(site);
+        if cure == CureKind::ForceNewDeployment && alive {
+            self.figures.needless_restarts += 1;
+            if !blurred {
+                self.violated("2 needless", now, format!("{incident}: the loop lives"));
+            }
+        }
+        if cure == CureKind::ForceNewDeployment && truth.busy_with(now).is_some() && !blurred {
+            self.violated("2 busy", now, format!("{incident}: a run was killed"));
+        }
+        let restarts = &mut self.watched[site].restarts;
+        restarts.push((now, incident.clone()));
+        let today = restarts
+            .iter()
+            .filter(|(at, _)| now.duration_since(*at) < DAY)
+            .count();
+        let of_it = restarts.iter().filter(|(_, of)| *of == incident).count();
+        if today > ATTEMPTS_PER_DAY || of_it > ATTEMPTS_PER_INCIDENT {
+            let text = format!("{incident}: {of_it} for it, {today} in a day");
+            self.violated("2 caps", now, text);
+        }
+        if let Some(told) = self.watched[site].told.get_mut(&incident) {
+            told.restarts += 1;
+        }
+    }
+
+    /// The world is well again for a while: everything must be over and told.
+    pub fn ended(&mut self, site: usize, truth: &Site, state: &State, now: Timestamp) {
+        for incident in &state.incidents {
+            let of_jobs = incident.slot.is_of_jobs();
+            if incident.phase != Phase::Resolved && !of_jobs {
+                let text = format!("{} is still {:?}", incident.id, incident.phase);
+                self.violated("1 end", now, text);
+            }
+        }
+        if let Some(waiting) = state.outbox.first() {
+            self.violated("3 end", now, format!("{} still waits", waiting.id));
+        }
+        let watched = &self.watched[site];
+        let newer_reminder = |planned: &Planned| {
+            (watched.planned.values()).any(|other| {
+                other.incident == planned.incident
+                    && other.occasion == Occasion::Reminder
+                    && other.at > planned.at
+            })
+        };
+        let lost = (watched.planned.iter()).find(|(_, planned)| {
+            let replaced = planned.occasion == Occasion::Reminder && newer_reminder(planned);
+            planned.accepted == 0 && !replaced
+        });
+        if let Some(text) = lost.map(|(id, _)| format!("{id} was never delivered")) {
+            self.violated("3 delivered", now, text);
+        }
+        for told in self.watched[site].told.values() {
+            if told.resolved {
+                self.figures
+                    .incident(told.slot, told.messages, told.restarts);
+            }
+        }
+        let _ = truth;
+    }
+}
+
+/// A first long run cannot be told from a silence.
+const LONG_RUN: &str = "a run that is longer than any before";

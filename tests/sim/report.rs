@@ -1,0 +1,148 @@
+//! What many worlds have in common, as distributions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::SignedDuration;
+use scheduler_watchdog::condition::Slot;
+
+/// What was counted.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    pub worlds: u64,
+    pub scheduler_days: i64,
+    pub passes: u64,
+    pub looks: u64,
+    pub messages: u64,
+    /// Messages that were sent again under the same id.
+    pub repeated: u64,
+    pub needless_restarts: u64,
+    pub largest_state: usize,
+    /// Seconds from the last heartbeat to the alert: in a clear view, and over all.
+    to_alert: [Vec<i64>; 2],
+    messages_per_incident: Vec<i64>,
+    restarts_per_incident: Vec<i64>,
+    /// By condition, and whether lost or late lines, or a first long run, explain them.
+    pub false_alarms: BTreeMap<(&'static str, bool), u64>,
+}
+
+impl Figures {
+    pub fn alerted(&mut self, took: SignedDuration, clear: bool) {
+        if clear {
+            self.to_alert[0].push(took.as_secs());
+        }
+        self.to_alert[1].push(took.as_secs());
+    }
+
+    pub fn incident(&mut self, slot: Slot, messages: u32, restarts: usize) {
+        self.messages_per_incident.push(messages.into());
+        if slot == Slot::Loop {
+            self.restarts_per_incident.push(restarts as i64);
+        }
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.worlds += other.worlds;
+        self.scheduler_days += other.scheduler_days;
+        self.passes += other.passes;
+        self.looks += other.looks;
+        self.messages += other.messages;
+        self.repeated += other.repeated;
+        self.needless_restarts += other.needless_restarts;
+        self.largest_state = self.largest_state.max(other.largest_state);
+        for (own, others) in self.to_alert.iter_mut().zip(other.to_alert) {
+            own.extend(others);
+        }
+        self.messages_per_incident
+            .extend(other.messages_per_incident);
+        self.restarts_per_incident
+            .extend(other.restarts_per_incident);
+        for (what, count) in other.false_alarms {
+            *self.false_alarms.entry(what).or_default() += count;
+        }
+    }
+}
+
+/// A row of the table: how many, and the 50th, 90th and 99th percentile and the most.
+fn row(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    values: &[i64],
+    show: impl Fn(i64) -> String,
+) -> fmt::Result {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    let at = |percent: usize| {
+        let rank = (values.len() * percent).div_ceil(100).max(1);
+        values
+            .get(rank - 1)
+            .map_or("-".to_owned(), |value| show(*value))
+    };
+    let cells = [at(50), at(90), at(99), at(100)];
+    let [p50, p90, p99, most] = cells;
+    writeln!(
+        f,
+        "{name:<44} {:>7} {p50:>8} {p90:>8} {p99:>8} {most:>8}",
+        values.len()
+    )
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |seconds: i64| format!("{}:{:02}", seconds / 60, seconds % 60);
+        let plain = |n: i64| n.to_string();
+        writeln!(
+            f,
+            "{} worlds, {} scheduler-days, {} passes, {} looks",
+            self.worlds, self.scheduler_days, self.passes, self.looks
+        )?;
+        writeln!(
+            f,
+            "{:<44} {:>7} {:>8} {:>8} {:>8} {:>8}",
+            "", "n", "p50", "p90", "p99", "max"
+        )?;
+        row(
+            f,
+            "last heartbeat to alert, clear view (min)",
+            &self.to_alert[0],
+            time,
+        )?;
+        row(
+            f,
+            "last heartbeat to alert, with faults (min)",
+            &self.to_alert[1],
+            time,
+        )?;
+        row(
+            f,
+            "messages per incident",
+            &self.messages_per_incident,
+            plain,
+        )?;
+        row(
+            f,
+            "restarts per incident of the loop",
+            &self.restarts_per_incident,
+            plain,
+        )?;
+        let total: u64 = self.false_alarms.values().sum();
+        let per_thousand = total as f64 * 1000.0 / self.scheduler_days.max(1) as f64;
+        writeln!(
+            f,
+            "false alarms: {total}, {per_thousand:.2} per 1,000 scheduler-days"
+        )?;
+        for ((condition, explained), count) in &self.false_alarms {
+            let why = if *explained {
+                "lines lost or late, or a first long run"
+            } else {
+                "unexplained"
+            };
+            writeln!(f, "  {condition}: {count} ({why})")?;
+        }
+        writeln!(
+            f,
+            "messages: {}, sent again under the same id: {}; needless restarts: {}; largest state: {} bytes",
+            self.messages, self.repeated, self.needless_restarts, self.largest_state
+        )
+    }
+}
