@@ -31,9 +31,6 @@ use scenario::Scenario;
 /// Worlds that a plain `cargo test` runs.
 const FEW: u64 = 40;
 
-/// Seeds that fail are told one by one, up to so many.
-const MOST_STORIES: usize = 3;
-
 #[derive(Parser)]
 #[command(
     about = "Runs the watchdog through seeded worlds, and checks what must hold at every step"
@@ -54,6 +51,9 @@ struct Arguments {
     /// Of the seed's events, only these numbers (`1,4,7`; `none`).
     #[arg(long)]
     keep: Option<String>,
+    /// Of so many seeds that fail the stories are told.
+    #[arg(long, default_value_t = 3)]
+    stories: usize,
     /// The whole story of the seed, passes included.
     #[arg(long)]
     all: bool,
@@ -112,7 +112,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     for (seed, violation) in &failed {
         println!("seed {seed}: {violation}");
     }
-    for (seed, violation) in failed.iter().take(MOST_STORIES) {
+    for (seed, violation) in failed.iter().take(arguments.stories) {
         story::shrink(*seed, arguments.days, violation);
     }
     if failed.is_empty() {

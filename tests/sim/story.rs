@@ -9,7 +9,7 @@ use crate::invariants::Violation;
 use crate::scenario::{CALM_END, Scenario};
 
 /// Lines of the story before the violation that are shown.
-const MOST_LINES: usize = 60;
+const MOST_LINES: usize = 40;
 
 /// Leaves out what the violation does not need: days, events, jobs; then tells the story and
 /// how to see it again.

@@ -437,7 +437,8 @@ impl Site {
             "{:032x}",
             u128::from(dice.below(0, u64::MAX)) << 64 | u128::from(self.count)
         );
-        let started_at = at + SignedDuration::from_secs(20 + dice.below(1, 40) as i64);
+        let asked_at = at.max(self.deployments[0].created_at);
+        let started_at = asked_at + SignedDuration::from_secs(20 + dice.below(1, 40) as i64);
         let boot = SignedDuration::from_secs(5 + dice.below(2, 35) as i64);
         self.tasks.push(Task {
             stream: format!("app/app/{id}").into(),
