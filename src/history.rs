@@ -17,8 +17,8 @@ use crate::line::{JobEvent, Kind, Line, Pulse};
 use crate::snapshot::LogWindow;
 use crate::state::State;
 
-use job::Run;
 pub use job::{Failures, JobHistory, LastRun, Twice};
+use job::{LONG_JOB, Run};
 
 /// Heartbeats closer together than this are one: a run prints several lines.
 const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);
@@ -90,8 +90,12 @@ pub struct Heartbeats {
     /// The newest line that says the scheduler was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub booted_at: Option<Timestamp>,
-    /// Runs that aborted since `last_clean`, oldest first; at most a dozen.
+    /// The newest runs that aborted since `last_clean`, oldest first; at most a dozen.
     pub aborts: Vec<Timestamp>,
+    /// The first of the row of aborts that goes on, as old as it may be: the dozen covers only
+    /// minutes of several replicas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aborting_since: Option<Timestamp>,
     /// By stream name.
     pub streams: BTreeMap<String, StreamBeats>,
     /// Gaps between heartbeats by hour (seconds since the epoch / 3600), then by half minutes,
@@ -244,6 +248,33 @@ impl Heartbeats {
             let bin = u32::try_from(half_minutes).unwrap_or(u32::MAX);
             *self.gaps.entry(hour).or_default().entry(bin).or_default() += 1;
         }
+    }
+
+    /// Finds the beginning of the row of aborts, and keeps the newest. Aborts that lie further
+    /// apart than `together` are of different rows.
+    fn follow_aborts(&mut self, together: SignedDuration) {
+        let mut first = self.aborts.last().copied();
+        for abort in self.aborts.iter().rev() {
+            if first.is_some_and(|first| first.duration_since(*abort) <= together) {
+                first = Some(*abort);
+            } else {
+                break;
+            }
+        }
+        // A row that reaches back as far as is known began when it was seen to begin.
+        let whole = first == self.aborts.first().copied();
+        let clean = self.last_clean;
+        let before =
+            (self.aborting_since).filter(|since| whole && clean.is_none_or(|at| *since > at));
+        self.aborting_since = first.map(|first| before.map_or(first, |before| before.min(first)));
+        let surplus = self.aborts.len().saturating_sub(MOST_NOTES);
+        self.aborts.drain(..surplus);
+    }
+
+    /// The usual time between two heartbeats; a minute, until it is known.
+    pub fn rhythm(&self) -> SignedDuration {
+        let minute = SignedDuration::from_mins(1);
+        self.usual_gap().unwrap_or(minute).max(minute)
     }
 
     /// Forgets what is older than a day, and the streams that have been quiet for longest.
@@ -484,7 +515,13 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     for (stream, lines) in &streams {
         fold_stream(state, stream, lines, longest);
         let queues = scheduler.preset.is_laravel();
-        settle_runs(&mut state.heartbeats, stream, lines, settled, queues);
+        for (job, took) in settle_runs(&mut state.heartbeats, stream, lines, settled, queues) {
+            let its = |name: &&String| short_hash(name) == job;
+            let name = state.jobs.keys().find(its).cloned();
+            if let Some(history) = name.and_then(|name| state.jobs.get_mut(&name)) {
+                history.took(took);
+            }
+        }
         runs.extend(
             (lines.iter().enumerate())
                 .filter_map(|(index, line)| Run::of(line, lines.get(index + 1).copied())),
@@ -498,9 +535,9 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     aborts.retain(|at| clean.is_none_or(|clean| *at > clean));
     aborts.sort_unstable();
     aborts.dedup();
-    // The first one stays: it tells since when.
-    if let Some(surplus) = aborts.len().checked_sub(MOST_NOTES) {
-        aborts.drain(1..=surplus);
+    if !aborts.is_empty() || state.heartbeats.aborting_since.is_some() {
+        let together = state.pace() + state.heartbeats.rhythm();
+        state.heartbeats.follow_aborts(together);
     }
 
     fold_errors(state, scheduler, window);
@@ -547,23 +584,37 @@ fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], longest: Option
     }
 }
 
-/// Judges the runs of a stream by the lines that have settled since the last time.
+/// Judges the runs of a stream by the lines that have settled since the last time. Returns the
+/// jobs, by the hash of their names, of which a line told the start, and the next line that they
+/// have ended: with long ones these two lie in different windows.
 fn settle_runs(
     beats: &mut Heartbeats,
     stream: &str,
     lines: &[&Line],
     settled: Timestamp,
     queues: bool,
-) {
-    let before = beats.settled_until;
+) -> Vec<(u32, SignedDuration)> {
+    let (before, booted_at) = (beats.settled_until, beats.booted_at);
+    let mut over = Vec::new();
     let Some(known) = beats.streams.get_mut(stream) else {
-        return;
+        return over;
     };
     for line in lines {
         if line.at > settled || before.is_some_and(|before| line.at <= before) {
             continue;
         }
         if line.is_heartbeat() {
+            // One that was started again did not end the run.
+            let waited = (known.turn.as_ref())
+                .filter(|turn| turn.open && booted_at.is_none_or(|boot| boot < turn.ended));
+            if let Some(start) = waited.map(|turn| turn.ended) {
+                let took = line.at.duration_since(start) - job::LOOP_PAUSE;
+                let jobs = known.ran.iter().filter(|(_, at)| **at == start);
+                over.extend(
+                    jobs.map(|(job, _)| (*job, took))
+                        .filter(|(_, took)| *took > LONG_JOB),
+                );
+            }
             known.take_turn(line, queues);
         }
         match &line.kind {
@@ -575,6 +626,7 @@ fn settle_runs(
             _ => {}
         }
     }
+    over
 }
 
 fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {

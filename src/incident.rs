@@ -77,8 +77,7 @@ pub struct Advance {
 /// Carries all incidents over one look, and says what is new.
 pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Advance {
     let mut advance = Advance::default();
-    let open = (state.incidents.iter()).any(|i| i.slot == Slot::Loop && i.is_open());
-    let down = open || look.has(Slot::Loop);
+    let down = state.loop_is_settling() || look.has(Slot::Loop);
     for finding in &look.findings {
         // A loop that is down explains the rest; what was told already goes on untold.
         let slot = finding.condition.slot();

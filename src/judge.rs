@@ -138,7 +138,7 @@ impl Silence {
         if now.duration_since(last) <= stale_after {
             return silence;
         }
-        let until = last + rhythm(state) + DUE_SLACK;
+        let until = last + state.heartbeats.rhythm() + DUE_SLACK;
         // What was due when the turn began may still wait for its own turn.
         let turn = turn.filter(|turn| turn.ended >= last - DUE_SLACK);
         let from = turn.map_or(last, |turn| turn.began.min(last)) - DUE_SLACK;
@@ -376,7 +376,7 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
             return Standing::Calm(Reason::NotDueYet);
         }
         Some(last) if silence.is_over(now) => last,
-        Some(last) if now.duration_since(last) <= rhythm(state) + DUE_SLACK => {
+        Some(last) if now.duration_since(last) <= state.heartbeats.rhythm() + DUE_SLACK => {
             return Standing::Calm(Reason::HeartbeatFresh);
         }
         Some(last) if now.duration_since(last) <= silence.stale_after => {
@@ -464,31 +464,16 @@ fn newest_abort(state: &State) -> Option<Timestamp> {
     state.heartbeats.aborts.last().copied()
 }
 
-/// The usual time between two heartbeats; a minute, until it is known.
-fn rhythm(state: &State) -> SignedDuration {
-    let minute = SignedDuration::from_mins(1);
-    state.heartbeats.usual_gap().unwrap_or(minute).max(minute)
-}
-
 /// Since when every run aborts, if so: aborts follow each other for almost `stale_after` at the
 /// pace of the loop, no run in between is known to have ended well, and no stream gives
 /// heartbeats without aborting.
 fn failing_since(state: &State, stale_after: SignedDuration, now: Timestamp) -> Option<Timestamp> {
     let beats = &state.heartbeats;
-    // A run's last words may come a minute after its last job's, and late on top of that.
-    let pace = rhythm(state) + DUE_SLACK + state.overlap();
+    let pace = state.pace();
     let newest = *beats.aborts.last()?;
-    // An abort long before the others is another story.
-    let mut first = newest;
-    let mut runs = 0;
-    for abort in beats.aborts.iter().rev() {
-        if first.duration_since(*abort) > pace + rhythm(state) {
-            break;
-        }
-        first = *abort;
-        runs += 1;
-    }
-    let long = newest.duration_since(first) >= stale_after - rhythm(state) - DUE_SLACK / 2;
+    let first = beats.aborting_since?;
+    let runs = beats.aborts.iter().filter(|abort| **abort >= first).count();
+    let long = newest.duration_since(first) >= stale_after - beats.rhythm() - DUE_SLACK / 2;
     let lives = now.duration_since(newest) <= stale_after;
     let mut living = (beats.streams.values()).filter(|b| now.duration_since(b.last) <= stale_after);
     let all_abort = living.all(|beats| {

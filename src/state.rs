@@ -358,9 +358,26 @@ impl State {
         })
     }
 
+    /// Whether the loop is told to be in trouble, or was until the look that the present one
+    /// repeats: what that look left to the next one, its repetition does not say either.
+    pub fn loop_is_settling(&self) -> bool {
+        (self.incidents.iter())
+            .filter(|incident| incident.slot == Slot::Loop)
+            .any(|incident| {
+                let ended_now = || incident.transitions.last().copied() >= self.looked_at;
+                incident.is_open() || (incident.phase == Phase::Resolved && ended_now())
+            })
+    }
+
     /// Whether an incident fires that restarts are made for; counts towards a storm.
     pub fn is_down(&self) -> bool {
         (self.incidents.iter()).any(|i| i.slot == Slot::Loop && i.phase == Phase::Firing)
+    }
+
+    /// How long after a run's first line its last words may arrive: as late as the next run, and
+    /// late on top of that.
+    pub fn pace(&self) -> SignedDuration {
+        self.heartbeats.rhythm() + SignedDuration::from_mins(1) + self.overlap()
     }
 
     /// How far windows of the log overlap: two minutes, or twice the measured delay, at most ten.

@@ -16,10 +16,10 @@ use crate::state::State;
 const MOST_STARTS: usize = 3;
 
 /// The pause of the usual loop; a line that ends a run is followed by the next run's after it.
-const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
+pub(super) const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
 
 /// Jobs that take longer than this are remembered even when they are not configured.
-const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
 
 /// A failure's report and the line of its run lie this close together, in times of whole
 /// seconds.
@@ -186,7 +186,7 @@ impl JobHistory {
         }
     }
 
-    fn took(&mut self, took: SignedDuration) {
+    pub(super) fn took(&mut self, took: SignedDuration) {
         self.longest_seconds = self.longest_seconds.max(Some(took.as_secs()));
     }
 

@@ -28,6 +28,10 @@ const OFTEN_TWICE: u32 = 2;
 /// itself, only the newest time is known.)
 const NEAR: SignedDuration = SignedDuration::from_mins(15);
 
+/// What a stream says within this time after a start can belong to the same turn of another
+/// replica.
+const ONE_TURN: SignedDuration = SignedDuration::from_mins(1);
+
 /// No reminder at all.
 const NEVER: Pace = Pace {
     first: SignedDuration::from_hours(24 * 366),
@@ -185,8 +189,13 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
 fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
     let start = *case.history.starts.last()?;
     let ended = case.history.ended_at.max(case.history.failed_at);
-    let is_last = (case.state.heartbeats.streams.values())
-        .any(|stream| stream.last.as_second() == start.as_second());
+    let streams = &case.state.heartbeats.streams;
+    let is_last = (streams.values()).any(|stream| stream.last.as_second() == start.as_second());
+    // A task that came later has most likely taken the place of the one that ran it.
+    let is_last = is_last
+        && !streams
+            .values()
+            .any(|stream| stream.first > start + ONE_TURN);
     let runtime = case.now.duration_since(start) - case.state.overlap();
     (is_last && ended < Some(start)).then_some((start, runtime))
 }

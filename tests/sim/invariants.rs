@@ -353,7 +353,7 @@ impl<'a> Inspector<'a> {
             heard: false,
         };
         if let (Slot::Loop, Ok(()), Some(since)) = (slot, &verdict, truth.last_beat) {
-            let off = truth.off_at > Some(since);
+            let off = truth.setup.ecs && truth.off_at > Some(since);
             if !self.watched[site].outages.insert(since) && !off {
                 let text = format!("{}: the outage since {since:.0} was told before", n.id);
                 self.violated("1 once", now, text);
@@ -411,9 +411,7 @@ impl<'a> Inspector<'a> {
                 let silent = truth.silent_for(now) > stale - SignedDuration::from_mins(2);
                 ok(silent, "the loop lives")
             }
-            Condition::SchedulerSilent
-            | Condition::LogsSilent
-            | Condition::NeverSeen => {
+            Condition::SchedulerSilent | Condition::LogsSilent | Condition::NeverSeen => {
                 let silent = truth.silent_for(now) > stale;
                 match truth.busy_with(now) {
                     Some(job) if silent => {

@@ -123,16 +123,6 @@ impl When {
             Self::Monthly(day, hour) => format!("0 {hour} {day} * *"),
         }
     }
-
-    /// The usual time between two runs.
-    pub fn period(self) -> SignedDuration {
-        match self {
-            Self::EveryMinutes(n) => SignedDuration::from_mins(n.into()),
-            Self::Hourly(_) => SignedDuration::from_hours(1),
-            Self::Daily(..) | Self::Weekdays(..) => SignedDuration::from_hours(24),
-            Self::Monthly(..) => SignedDuration::from_hours(24 * 28),
-        }
-    }
 }
 
 /// Something that happens, once or with some odds, in a span of time.
@@ -426,7 +416,8 @@ fn setup(rng: &mut Rng, index: usize) -> Setup {
         ecs,
         restarts: ecs && rng.u32(0..10) < 6,
         stops_tasks: ecs && rng.bool(),
-        stale_after: [None, None, None, Some(5), Some(10)][rng.usize(0..5)].filter(|_| idle_lines),
+        stale_after: [None, None, None, Some(5), Some(10), Some(25)][rng.usize(0..6)]
+            .filter(|_| idle_lines),
         zone: ["UTC", "Europe/Berlin", "Asia/Tokyo"][rng.usize(0..3)],
         idle_lines,
         at_end: rng.u32(0..4) > 0,

@@ -769,7 +769,8 @@ impl Site {
 
     /// How long no heartbeat was sent.
     pub fn silent_for(&self, now: Timestamp) -> SignedDuration {
-        let last = self.last_beat.max(self.off_at);
+        // Without ECS nobody can tell that it is meant to be silent.
+        let last = self.last_beat.max(self.off_at.filter(|_| self.setup.ecs));
         last.map_or(SignedDuration::ZERO, |last| now.duration_since(last))
     }
 
@@ -782,6 +783,9 @@ impl Site {
 
     /// A deployment or a new task excuses a silence.
     pub fn is_excused(&self, now: Timestamp) -> bool {
+        if !self.setup.ecs {
+            return false;
+        }
         let newest = &self.deployments[0];
         let deploying = newest.rollout == "IN_PROGRESS"
             && now.duration_since(newest.created_at) < STUCK_AFTER + MINUTE;
