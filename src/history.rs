@@ -336,7 +336,7 @@ impl Heartbeats {
     /// The 95th percentile of the gaps of the last day; none until ten are known.
     pub fn usual_gap(&self) -> Option<SignedDuration> {
         let known = self.known_gaps();
-        let total: u64 = known.values().sum();
+        let total: u64 = known.iter().map(|(_, count)| count).sum();
         if total < ENOUGH_GAPS {
             return None;
         }
@@ -350,12 +350,14 @@ impl Heartbeats {
             .map(|(half_minutes, _)| SignedDuration::from_secs(i64::from(half_minutes) * 30))
     }
 
-    /// The gaps of the last day, in half minutes.
-    fn known_gaps(&self) -> BTreeMap<u32, u64> {
-        let mut known: BTreeMap<u32, u64> = BTreeMap::new();
-        for bins in self.gaps.values() {
-            for (bin, count) in bins {
-                *known.entry(*bin).or_default() += u64::from(*count);
+    /// The gaps of the last day, in half minutes, and how many there were of each; the shortest
+    /// first. There are a few different ones only.
+    fn known_gaps(&self) -> Vec<(u32, u64)> {
+        let mut known: Vec<(u32, u64)> = Vec::new();
+        for (bin, count) in self.gaps.values().flatten() {
+            match known.binary_search_by_key(bin, |(known, _)| *known) {
+                Ok(place) => known[place].1 += u64::from(*count),
+                Err(place) => known.insert(place, (*bin, u64::from(*count))),
             }
         }
         known
@@ -380,7 +382,7 @@ impl Heartbeats {
                 twice.max(gap + slack)
             }
             (StaleAfter::Auto, None) => {
-                let shortest = self.known_gaps().into_keys().next().unwrap_or(0);
+                let shortest = self.known_gaps().first().map_or(0, |(gap, _)| *gap);
                 SignedDuration::from_mins(i64::from(shortest))
                     .clamp(SignedDuration::from_mins(10), most)
             }

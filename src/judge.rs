@@ -34,6 +34,10 @@ const LONGEST_RUN: SignedDuration = SignedDuration::from_hours(6);
 /// between heartbeats: the loop's pause drifts by up to a minute.
 const DUE_SLACK: SignedDuration = SignedDuration::from_mins(1);
 
+/// How far before a turn's first line its jobs may have been due: the clock is looked at up to a
+/// minute late, and the application takes some seconds to start.
+const BEFORE_A_TURN: SignedDuration = SignedDuration::from_secs(65);
+
 /// Replicas that are reported one by one; more than this many at once is the scheduler's trouble.
 const MOST_REPLICAS: usize = 5;
 
@@ -141,7 +145,7 @@ impl Silence {
         let until = last + state.heartbeats.rhythm() + DUE_SLACK;
         // What was due when the turn began may still wait for its own turn.
         let turn = turn.filter(|turn| turn.ended >= last - DUE_SLACK);
-        let from = turn.map_or(last, |turn| turn.began.min(last)) - DUE_SLACK;
+        let from = turn.map_or(last, |turn| turn.began.min(last)) - BEFORE_A_TURN;
         for (job, known, longest) in due_jobs(scheduler, state, last, from, until) {
             let runtime = known.unwrap_or(longest).min(LONGEST_RUN);
             if let Some(known) = known {
@@ -198,7 +202,7 @@ fn due_jobs(
     };
     let mut jobs = Vec::new();
     for job in &scheduler.jobs {
-        let around = last - DUE_SLACK;
+        let around = last - BEFORE_A_TURN;
         let dues = [
             job.next_run(from, until),
             job.next_run(around.max(from), until),

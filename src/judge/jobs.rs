@@ -28,9 +28,8 @@ const OFTEN_TWICE: u32 = 2;
 /// itself, only the newest time is known.)
 const NEAR: SignedDuration = SignedDuration::from_mins(15);
 
-/// What a stream says within this time after a start can belong to the same turn of another
-/// replica.
-const ONE_TURN: SignedDuration = SignedDuration::from_mins(1);
+/// How long a deployment lets old and new tasks run side by side, at most.
+const ROLLOUT: SignedDuration = SignedDuration::from_mins(30);
 
 /// No reminder at all.
 const NEVER: Pace = Pace {
@@ -195,7 +194,7 @@ fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
     let is_last = is_last
         && !streams
             .values()
-            .any(|stream| stream.first > start + ONE_TURN);
+            .any(|stream| stream.first > start - ROLLOUT);
     let runtime = case.now.duration_since(start) - case.state.overlap();
     (is_last && ended < Some(start)).then_some((start, runtime))
 }

@@ -319,7 +319,7 @@ impl<'a> Inspector<'a> {
             }
             Occasion::Resolved if n.condition.slot() == Slot::Loop => {
                 let off = truth.desired == 0 || truth.off_at > Some(opened_at);
-                if truth.last_beat <= Some(opened_at) && !off {
+                if truth.last_beat(now) <= Some(opened_at) && !off {
                     let text = format!("{}: no heartbeat since {opened_at:.0}", n.id);
                     self.violated("1 all-clear", now, text);
                 }
@@ -346,13 +346,13 @@ impl<'a> Inspector<'a> {
             messages: 1,
             restarts: 0,
             silent_since: truth
-                .last_beat
+                .last_beat(now)
                 .filter(|_| slot == Slot::Loop && verdict.is_ok()),
             allowed: allowed.unwrap_or(stale.max(SignedDuration::from_mins(10))),
             overlap: next.overlap(),
             heard: false,
         };
-        if let (Slot::Loop, Ok(()), Some(since)) = (slot, &verdict, truth.last_beat) {
+        if let (Slot::Loop, Ok(()), Some(since)) = (slot, &verdict, truth.last_beat(now)) {
             let off = truth.setup.ecs && truth.off_at > Some(since);
             if !self.watched[site].outages.insert(since) && !off {
                 let text = format!("{}: the outage since {since:.0} was told before", n.id);
@@ -409,10 +409,18 @@ impl<'a> Inspector<'a> {
             Condition::SchedulerFailing => {
                 // Runs that abort for almost as long as a silence may last.
                 let silent = truth.silent_for(now) > stale - SignedDuration::from_mins(2);
-                ok(silent, "the loop lives")
+                // Or did so until a moment ago: the first run after them may still abort.
+                let just_now = self.happened(site, now - stale, now, |what| what == What::Failing);
+                ok(silent || just_now, "the loop lives")
             }
             Condition::SchedulerSilent | Condition::LogsSilent | Condition::NeverSeen => {
                 let silent = truth.silent_for(now) > stale;
+                // A loop that prints its jobs' lines only is silent without them.
+                let nothing_to_say = !setup.idle_lines
+                    && self.happened(site, n.since, now, |what| matches!(what, What::JobStuck(_)));
+                if silent && nothing_to_say {
+                    return Ok(());
+                }
                 match truth.busy_with(now) {
                     Some(job) if silent => {
                         let known = setup.jobs[job].max_runtime.is_some() || truth.ended[job] > 1;
@@ -486,7 +494,7 @@ impl<'a> Inspector<'a> {
         let scheduler = &self.config.schedulers[site];
         let at = seen.now;
         let silence = scheduler_watchdog::judge::Silence::of(scheduler, next, at);
-        let lasts = truth.last_beat.map(|last| at.duration_since(last));
+        let lasts = truth.last_beat(at).map(|last| at.duration_since(last));
         let over = lasts.is_some_and(|lasts| lasts > silence.allowed + LONGEST_OVERLAP);
         let off = truth
             .off_at

@@ -112,7 +112,10 @@ fn show(scenario: &Scenario, all: bool) -> Outcome {
     } else {
         told.len().saturating_sub(MOST_LINES)
     };
-    for (at, text) in &told[first..] {
+    let (long_ago, lately) = told.split_at(first);
+    let happened = (long_ago.iter())
+        .filter(|(_, text)| text.starts_with("BEGINS") || text.starts_with("ends"));
+    for (at, text) in happened.chain(lately) {
         println!("{at:.0} {text}");
     }
     outcome

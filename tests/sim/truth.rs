@@ -16,6 +16,12 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 /// Lines older than this are of no use to any pass.
 const KEPT: SignedDuration = SignedDuration::from_hours(27);
 
+/// Heartbeats that are remembered: more than all replicas print in a minute.
+const MOST_BEATS: usize = 64;
+
+/// How long a line is on its way to the log service, at most, when nothing delays it.
+const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(5);
+
 /// How long ECS tells of a stopped task.
 const STOPPED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -242,8 +248,9 @@ pub struct Site {
     count: u64,
     printed: VecDeque<Printed>,
     lost: u64,
-    /// The newest heartbeat that was printed and that the log service was sent.
-    pub last_beat: Option<Timestamp>,
+    /// The newest heartbeats that were printed and that the log service was sent, some of them
+    /// in the minute that has just begun.
+    beats: VecDeque<Timestamp>,
     /// For each job, the due times so far.
     pub dues: Vec<Vec<Due>>,
     /// For each job, the due minute that a replica took.
@@ -277,7 +284,7 @@ impl Site {
             count: 0,
             printed: VecDeque::new(),
             lost: 0,
-            last_beat: None,
+            beats: VecDeque::new(),
             dues: vec![Vec::new(); jobs],
             taken: vec![None; jobs],
             ended: vec![0; jobs],
@@ -648,7 +655,10 @@ impl Site {
                 }
                 if line.said.is_heartbeat() {
                     self.tasks[index].last_beat = Some(line.at);
-                    self.last_beat = self.last_beat.max(Some(line.at));
+                    self.beats.push_back(line.at);
+                    if self.beats.len() > MOST_BEATS {
+                        self.beats.pop_front();
+                    }
                 } else if matches!(line.said, Said::Error | Said::Abort) {
                     self.errors.push_back(line.at);
                 }
@@ -767,10 +777,18 @@ impl Site {
         }
     }
 
+    /// The newest heartbeat that has arrived at `now`, if nothing delayed it.
+    pub fn last_beat(&self, now: Timestamp) -> Option<Timestamp> {
+        let arrived = now - ON_ITS_WAY;
+        self.beats.iter().copied().filter(|at| *at <= arrived).max()
+    }
+
     /// How long no heartbeat was sent.
     pub fn silent_for(&self, now: Timestamp) -> SignedDuration {
         // Without ECS nobody can tell that it is meant to be silent.
-        let last = self.last_beat.max(self.off_at.filter(|_| self.setup.ecs));
+        let last = self
+            .last_beat(now)
+            .max(self.off_at.filter(|_| self.setup.ecs));
         last.map_or(SignedDuration::ZERO, |last| now.duration_since(last))
     }
 
