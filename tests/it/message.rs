@@ -7,6 +7,7 @@ use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::{Config, Language, Scheduler};
 use scheduler_watchdog::message::{Context, Message, render, safe};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Notification, Occasion};
+use scheduler_watchdog::snapshot::Obstacle;
 use serde_json::Value;
 
 const CONFIG: &str = r#"
@@ -55,6 +56,7 @@ fn opened(condition: Condition) -> Notification {
                 Fact::Tasks {
                     running: 1,
                     desired: 1,
+                    newest: Some(TASK.to_owned()),
                 },
             ],
             Handling::Withheld {
@@ -74,6 +76,7 @@ fn opened(condition: Condition) -> Notification {
                 Fact::Tasks {
                     running: 3,
                     desired: 3,
+                    newest: Some(TASK.to_owned()),
                 },
             ],
             Handling::Restarting {
@@ -167,6 +170,7 @@ fn opened(condition: Condition) -> Notification {
                 Fact::Tasks {
                     running: 0,
                     desired: 2,
+                    newest: None,
                 },
                 Fact::Stopped {
                     reasons: vec!["CannotPullContainerError: manifest unknown".to_owned()],
@@ -181,6 +185,7 @@ fn opened(condition: Condition) -> Notification {
                 Fact::Tasks {
                     running: 1,
                     desired: 1,
+                    newest: Some(TASK.to_owned()),
                 },
             ],
             Handling::Watching,
@@ -196,7 +201,8 @@ fn opened(condition: Condition) -> Notification {
                     at: at("2026-11-24T03:10:00Z"),
                 },
                 Fact::EcsUnknown {
-                    why: "denied: the role may not call ecs:DescribeServices".to_owned(),
+                    why: "denied: ecs:DescribeServices on service `myteacher-production-app-service` in cluster `myteacher-production-cluster` is denied (access denied): allow ecs:DescribeServices to the watchdog's role".to_owned(),
+                    obstacle: Some(Obstacle::Denied),
                 },
             ],
             Handling::Watching,
@@ -213,8 +219,8 @@ fn opened(condition: Condition) -> Notification {
         Condition::WatchdogBlind => (
             vec![],
             vec![Fact::Blind {
-                why: "denied: the role may not call logs:StartQuery on /ecs/myteacher-production"
-                    .to_owned(),
+                why: "denied: logs:StartQuery on log group `/ecs/myteacher-production` is denied (access denied): allow logs:StartQuery to the watchdog's role".to_owned(),
+                obstacle: Some(Obstacle::Denied),
                 passes: 3,
             }],
             Handling::Watching,
@@ -235,12 +241,15 @@ fn opened(condition: Condition) -> Notification {
         id: "myteacher-production/loop/2026-11-24T03:50:00Z/opened".to_owned(),
         incident: "myteacher-production/loop/2026-11-24T03:50:00Z".to_owned(),
         at: at("2026-11-24T03:50:09Z"),
-        scheduler: "myteacher-production".to_owned(),
+        scheduler: match condition {
+            Condition::Misconfigured => "watchdog configuration".to_owned(),
+            _ => "myteacher-production".to_owned(),
+        },
         occasion: Occasion::Opened,
         condition,
         subject: match condition {
             Condition::ReplicaSilent => Some(TASK.to_owned()),
-            Condition::WatchdogBlind => Some("log".to_owned()),
+            Condition::WatchdogBlind => Some("logs".to_owned()),
             Condition::JobOverdue
             | Condition::JobFailing
             | Condition::JobOverrun
@@ -434,10 +443,7 @@ fn the_first_200_characters_tell_what_where_since_when_and_whether_it_is_handled
         for (language, _) in LANGUAGES {
             let text = rendered(&notification, language).text;
             let start: String = text.chars().take(200).collect();
-            assert!(
-                start.contains("myteacher-production-in-the-far-north"),
-                "{start}"
-            );
+            assert!(start.contains(&notification.scheduler), "{start}");
             assert!(
                 start.contains("2026-11-24 1") || start.contains("(UTC)"),
                 "{start}"
@@ -461,9 +467,11 @@ fn facts() -> Vec<Fact> {
         Fact::Tasks {
             running: 1,
             desired: 2,
+            newest: Some(TASK.to_owned()),
         },
         Fact::EcsUnknown {
             why: "x".to_owned(),
+            obstacle: Some(Obstacle::TimedOut),
         },
         Fact::MayBeRunning {
             jobs: vec!["a".to_owned(), "b".to_owned()],
@@ -489,6 +497,7 @@ fn facts() -> Vec<Fact> {
         },
         Fact::Blind {
             why: "x".to_owned(),
+            obstacle: None,
             passes: 1,
         },
         Fact::WatchedSince { at: then },
@@ -926,7 +935,7 @@ proptest! {
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text(5); long] },
             Fact::Mistakes { list: vec![text(6); long] },
-            Fact::Blind { why: text(7), passes: 3 },
+            Fact::Blind { why: text(7), obstacle: None, passes: 3 },
             Fact::MayBeRunning { jobs: vec![text(5); long] },
         ];
         notification.handling = Handling::CureFailed {
@@ -951,7 +960,7 @@ proptest! {
         notification.causes = vec![cause("image-pull", &text)];
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text.clone()] },
-            Fact::EcsUnknown { why: text.clone() },
+            Fact::EcsUnknown { why: text.clone(), obstacle: None },
             Fact::Mistakes { list: vec![text.clone()] },
             Fact::MayBeRunning { jobs: vec![text.clone()] },
         ];
