@@ -426,6 +426,32 @@ fn machines_are_told_the_same_in_every_language() {
     }
 }
 
+/// The schema is strict, so that the tests that use it can fail.
+#[test]
+fn the_schema_of_chat_refuses_what_would_be_dropped() {
+    let sound = rendered(&silent(Occasion::Opened), Language::En).chat;
+    assert!(CHAT.is_valid(&sound));
+    for (pointer, value) in [
+        ("/version", Value::from("2.0")),
+        ("/source", Value::from("aws")),
+        ("/content/title", Value::from("x".repeat(251))),
+        ("/content/description", Value::from("x".repeat(8_001))),
+        ("/content/description", Value::from("")),
+        ("/content/nextSteps", Value::from("one")),
+        ("/content/textType", Value::from("markdown")),
+        ("/metadata/threadId", Value::from("")),
+        ("/metadata/additionalContext/since", Value::from(7)),
+        ("/metadata", Value::from("x")),
+    ] {
+        let mut bad = sound.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        assert!(!CHAT.is_valid(&bad), "{pointer}");
+    }
+    let mut more = sound;
+    more["text"] = Value::from("unknown");
+    assert!(!CHAT.is_valid(&more));
+}
+
 /// One incident is one thread in chat; another incident is another.
 #[test]
 fn an_incident_is_one_thread() {
