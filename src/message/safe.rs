@@ -51,14 +51,18 @@ pub fn each_text(value: Value, change: &impl Fn(&str) -> String) -> Value {
     }
 }
 
-/// Text without e-mail addresses, those with `%40` included.
+/// Text without e-mail addresses, those with `%40` and those that were cut included.
 pub fn hide_emails(text: &str) -> String {
-    EMAIL.replace_all(text, HIDDEN).into_owned()
+    if !text.contains('@') && !text.contains("%40") {
+        return text.to_owned();
+    }
+    EMAIL.replace_all(&line(text), HIDDEN).into_owned()
 }
 
-/// An address whose host has a dot: `user@localhost` is nobody's.
-static EMAIL: LazyLock<Regex> =
-    LazyLock::new(|| compile(r"[\w.+%~-]*[\w+~-](?:@|%40)(?:[\p{L}\p{N}-]+\.)+\p{L}{2,}"));
+/// An address whose host has a dot, because `user@localhost` is nobody's, or was cut off.
+static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
+    compile(r"[\w.+%~-]*[\w+~-](?:@|%40)(?:(?:[\p{L}\p{N}-]+\.)+\p{L}{2,}|[\p{L}\p{N}.-]*…)")
+});
 
 /// At most `most` bytes, cut at a character's boundary, with an ellipsis where something is
 /// missing.

@@ -179,6 +179,8 @@ fn addresses_of_people_are_hidden() {
         ("<a.b+c@mail.example.co.jp>", "<[hidden]>"),
         ("?to=alice%40example.com&n=1", "?to=[hidden]&n=1"),
         ("ありす@例え.テスト です", "[hidden] です"),
+        ("ali\u{200b}ce@exam\u{200b}ple.com", "[hidden]"),
+        ("cut off: alice@exam…", "cut off: [hidden]"),
     ] {
         assert_eq!(safe::hide_emails(text), shown);
     }
