@@ -197,7 +197,9 @@ pub struct Task {
     /// The loop waits for a run until then.
     pub busy_until: Timestamp,
     busy_with: usize,
-    pub last_beat: Option<Timestamp>,
+    /// The newest heartbeats, the older first; the newest can lie in the minute that has just
+    /// begun.
+    beats: [Option<Timestamp>; 2],
     /// Printed at a time to come.
     pending: VecDeque<Printed>,
 }
@@ -212,7 +214,10 @@ impl Task {
     }
 
     /// Ends what it does; nothing that it would have printed later is printed.
-    fn silence(&mut self, at: Timestamp, dues: &mut [Vec<Due>]) {
+    fn silence(&mut self, at: Timestamp, dues: &mut [Vec<Due>], ended: &mut [u32]) {
+        if self.busy_until > at {
+            ended[self.busy_with] -= 1;
+        }
         for due in dues.iter_mut().filter_map(|dues| dues.last_mut()) {
             let its = self.pending.iter().any(|line| Some(line.at) == due.line_at);
             if its && due.line_at > Some(at) {
@@ -357,14 +362,14 @@ impl Site {
             What::LoopDies { .. } => {
                 for task in &mut self.tasks {
                     task.dead = true;
-                    task.silence(at, &mut self.dues);
+                    task.silence(at, &mut self.dues, &mut self.ended);
                 }
             }
             What::ReplicaDies => {
                 let alive = |task: &&mut Task| task.runs(at) && !task.dead && !task.hung;
                 if let Some(task) = self.tasks.iter_mut().find(alive) {
                     task.dead = true;
-                    task.silence(at, &mut self.dues);
+                    task.silence(at, &mut self.dues, &mut self.ended);
                 }
             }
             What::Down => self.stop_all(at, "Essential container in task exited"),
@@ -423,7 +428,7 @@ impl Site {
         if task.is_gone() {
             return;
         }
-        task.silence(at, &mut self.dues);
+        task.silence(at, &mut self.dues, &mut self.ended);
         task.stopped_at = Some(at);
         task.reason = reason;
         let stream = task.stream.clone();
@@ -457,9 +462,9 @@ impl Site {
             next_turn: started_at + boot,
             dead: self.dead_on_arrival(started_at),
             hung: false,
-            busy_until: started_at,
+            busy_until: Timestamp::MIN,
             busy_with: 0,
-            last_beat: None,
+            beats: [None; 2],
             pending: VecDeque::new(),
         });
     }
@@ -654,7 +659,12 @@ impl Site {
                     continue;
                 }
                 if line.said.is_heartbeat() {
-                    self.tasks[index].last_beat = Some(line.at);
+                    let beats = &mut self.tasks[index].beats;
+                    // Those of one turn are one.
+                    if beats[1].is_none_or(|last| line.at.duration_since(last) > ON_ITS_WAY) {
+                        beats[0] = beats[1];
+                    }
+                    beats[1] = Some(line.at);
                     self.beats.push_back(line.at);
                     if self.beats.len() > MOST_BEATS {
                         self.beats.pop_front();
@@ -821,10 +831,9 @@ impl Site {
     /// Whether some task that runs gave no heartbeat for so long.
     pub fn has_silent_task(&self, now: Timestamp, longer: SignedDuration) -> bool {
         (self.tasks.iter()).any(|task| {
-            let last = task
-                .last_beat
-                .unwrap_or(task.started_at)
-                .max(task.started_at);
+            let arrived = |beat: &&Option<Timestamp>| **beat <= Some(now - ON_ITS_WAY);
+            let beat = task.beats.iter().filter(arrived).max().copied().flatten();
+            let last = beat.unwrap_or(task.started_at).max(task.started_at);
             task.runs(now) && now.duration_since(last) > longer
         })
     }
