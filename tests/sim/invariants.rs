@@ -367,12 +367,7 @@ impl<'a> Inspector<'a> {
                 .false_alarms
                 .entry((n.condition.id(), by_loss))
                 .or_default() += 1;
-            self.tell(now, || {
-                format!(
-                    "s{site}: FALSE ALARM {} ({why}) {:?} {:?}",
-                    n.id, next.jobs, next.heartbeats.streams
-                )
-            });
+            self.tell(now, || format!("s{site}: FALSE ALARM {} ({why})", n.id));
             if !by_loss {
                 let text = format!("{} since {:.0}: {why}", n.id, n.since);
                 self.violated("false alarm", now, text);
