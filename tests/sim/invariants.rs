@@ -493,6 +493,11 @@ impl<'a> Inspector<'a> {
     ) {
         let scheduler = &self.config.schedulers[site];
         let at = seen.now;
+        if truth.silent_for(at) < LONGEST_OVERLAP {
+            self.watched[site].bad_looks = 0;
+            self.watched[site].last_bad = None;
+            return;
+        }
         let silence = scheduler_watchdog::judge::Silence::of(scheduler, next, at);
         let lasts = truth.last_beat(at).map(|last| at.duration_since(last));
         let over = lasts.is_some_and(|lasts| lasts > silence.allowed + LONGEST_OVERLAP);
@@ -612,7 +617,11 @@ impl<'a> Inspector<'a> {
         let took = now.duration_since(since);
         let bound = told.allowed + self.scenario.every + told.overlap + SLACK;
         let disturbed = self.is_disturbed(site, since, now);
-        self.figures.alerted(took, !disturbed);
+        let setup = &self.scenario.sites[site];
+        let usual = setup.stale_after.is_none() && setup.idle_lines && setup.ecs;
+        let five_minutes = self.scenario.every == SignedDuration::from_mins(5);
+        self.figures
+            .alerted(took, !disturbed, usual && five_minutes);
         if !disturbed && took > bound {
             let text = format!("{}: told after {took:#}, the bound is {bound:#}", n.id);
             self.violated("1 bound", now, text);

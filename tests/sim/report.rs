@@ -18,8 +18,9 @@ pub struct Figures {
     pub repeated: u64,
     pub needless_restarts: u64,
     pub largest_state: usize,
-    /// Seconds from the last heartbeat to the alert: in a clear view, and over all.
-    to_alert: [Vec<i64>; 2],
+    /// Seconds from the last heartbeat to the alert: in a clear view and at the defaults, in a
+    /// clear view, and over all.
+    to_alert: [Vec<i64>; 3],
     messages_per_incident: Vec<i64>,
     restarts_per_incident: Vec<i64>,
     /// By condition, and whether lost or late lines, or a first long run, explain them.
@@ -27,11 +28,18 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn alerted(&mut self, took: SignedDuration, clear: bool) {
-        if clear {
-            self.to_alert[0].push(took.as_secs());
+    /// `clear`: nothing but the one outage happened; `usual`: ECS is configured, heartbeats come
+    /// every minute, passes every five, and `stale_after` is learned.
+    pub fn alerted(&mut self, took: SignedDuration, clear: bool, usual: bool) {
+        let rows = [clear && usual, clear, true];
+        for (row, _) in self
+            .to_alert
+            .iter_mut()
+            .zip(rows)
+            .filter(|(_, counts)| *counts)
+        {
+            row.push(took.as_secs());
         }
-        self.to_alert[1].push(took.as_secs());
     }
 
     pub fn incident(&mut self, slot: Slot, messages: u32, restarts: usize) {
@@ -101,18 +109,14 @@ impl fmt::Display for Figures {
             "{:<44} {:>7} {:>8} {:>8} {:>8} {:>8}",
             "", "n", "p50", "p90", "p99", "max"
         )?;
-        row(
-            f,
-            "last heartbeat to alert, clear view (min)",
-            &self.to_alert[0],
-            time,
-        )?;
-        row(
-            f,
-            "last heartbeat to alert, with faults (min)",
-            &self.to_alert[1],
-            time,
-        )?;
+        let names = [
+            "last heartbeat to alert, at the defaults",
+            "last heartbeat to alert, all clear views",
+            "last heartbeat to alert, with faults too",
+        ];
+        for (name, values) in names.iter().zip(&self.to_alert) {
+            row(f, name, values, time)?;
+        }
         row(
             f,
             "messages per incident",

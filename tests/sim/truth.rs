@@ -733,9 +733,10 @@ impl Site {
             })
             .max();
         let newest = now - SignedDuration::from_secs(4 + lag.unwrap_or(0));
-        // Nothing that was written while the logs were dead ever arrives.
+        // Nothing that was written while the logs were dead, or lost every line, ever arrives.
         let dead = (self.events.iter())
-            .filter(|event| event.what == What::LogsDie && event.is_on(newest))
+            .filter(|event| matches!(event.what, What::LogsDie | What::Loss(1000)))
+            .filter(|event| event.is_on(newest))
             .map(|event| event.from)
             .min();
         let newest = dead.unwrap_or(newest);
