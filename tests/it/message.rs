@@ -35,7 +35,7 @@ fn at(text: &str) -> Timestamp {
 fn cause(id: &str, evidence: &str) -> Cause {
     Cause {
         id: id.to_owned(),
-        evidence: vec![evidence.to_owned()],
+        evidence: vec![evidence.into()],
     }
 }
 
@@ -920,8 +920,8 @@ proptest! {
         notification.scheduler = text(0);
         notification.subject = Some(text(1));
         notification.causes = vec![
-            Cause { id: "redis-unreachable".to_owned(), evidence: vec![text(2); long] },
-            Cause { id: text(3), evidence: vec![text(4)] },
+            Cause { id: "redis-unreachable".to_owned(), evidence: vec![text(2).into(); long] },
+            Cause { id: text(3), evidence: vec![text(4).into()] },
         ];
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text(5); long] },
