@@ -41,6 +41,9 @@ const STATEMENT: [&str; 2] = ["(Connection: ", "(SQL: "];
 /// Where Laravel says which error it could not write to its log.
 const WHILE_LOGGING: &str = "The exception occurred while attempting to log:";
 
+/// What Monolog puts behind it.
+const LOG_CONTEXT: &str = "Context: {";
+
 /// A proven cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
@@ -179,13 +182,19 @@ impl ErrorNote {
         // must name their own.
         let own = (self.text.split(WHILE_LOGGING).enumerate()).map(|(index, text)| Part {
             text: without_statement(text),
+            unlogged: index > 0,
             context: self.context.as_deref().filter(|_| index == 0),
-            trace: if index == 0 { self.trace.as_slice() } else { &[] },
+            trace: if index == 0 {
+                self.trace.as_slice()
+            } else {
+                &[]
+            },
         });
         let behind = (self.trace.iter())
             .filter_map(|line| catalogue::behind(line))
             .map(|(text, file)| Part {
                 text: without_statement(text),
+                unlogged: false,
                 context: Some(file),
                 trace: &[],
             });
@@ -196,6 +205,8 @@ impl ErrorNote {
 /// One of the errors that one report tells of.
 struct Part<'a> {
     text: &'a str,
+    /// It could not be logged; the report is about that.
+    unlogged: bool,
     context: Option<&'a str>,
     trace: &'a [String],
 }
@@ -329,6 +340,7 @@ fn the_many(errors: Vec<&ErrorNote>) -> Vec<&ErrorNote> {
 fn proven_by(error: &ErrorNote, any: bool) -> Vec<(usize, String)> {
     let mut proven: Vec<(usize, String)> = Vec::new();
     for part in error.parts() {
+        let known = proven.len();
         for (index, entry) in catalogue::all().iter().enumerate() {
             let fits = |pattern: &catalogue::ErrorPattern| {
                 if !(any || error.aborts || pattern.own) {
@@ -349,6 +361,14 @@ fn proven_by(error: &ErrorNote, any: bool) -> Vec<(usize, String)> {
                 proven.push((index, evidence(part.text, part.context, found.start())));
             }
         }
+        // Whoever mends the log should know what it would have said.
+        if part.unlogged
+            && proven.len() == known
+            && let Some((index, _)) = proven.first()
+        {
+            let text = part.text.split(LOG_CONTEXT).next().unwrap_or(part.text);
+            proven.push((*index, safe::evidence(&format!("{WHILE_LOGGING} {text}"))));
+        }
     }
     without_generic(proven, |(index, _)| *index)
 }
@@ -356,11 +376,16 @@ fn proven_by(error: &ErrorNote, any: bool) -> Vec<(usize, String)> {
 /// The causes that the end of a task or container proves.
 fn proven_by_stop(stop: &stop::Stop) -> Vec<usize> {
     let proves = |entry: &catalogue::Entry| {
-        entry.stops.iter().any(|pattern| pattern.is_match(&stop.text))
+        entry
+            .stops
+            .iter()
+            .any(|pattern| pattern.is_match(&stop.text))
             || (stop.exit_code).is_some_and(|code| entry.exit_codes.contains(&code))
     };
     let all = catalogue::all().iter().enumerate();
-    let proven = all.filter(|(_, entry)| proves(entry)).map(|(index, _)| index);
+    let proven = all
+        .filter(|(_, entry)| proves(entry))
+        .map(|(index, _)| index);
     without_generic(proven.collect(), |index| *index)
 }
 

@@ -268,7 +268,9 @@ impl Heartbeats {
 
     /// The line by which jobs are held back on purpose at present, if any.
     pub fn held(&self) -> Option<&Held> {
-        self.held.as_ref().filter(|held| Some(held.at) > self.released_at)
+        self.held
+            .as_ref()
+            .filter(|held| Some(held.at) > self.released_at)
     }
 
     /// Forgets what is older than a day, and the streams that have been quiet for longest.

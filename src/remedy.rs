@@ -286,8 +286,7 @@ fn condition_allows(condition: Condition, cure: CureKind) -> bool {
 
 /// The root cause decides. Where the condition leaves it to the cause, one must be proven.
 fn cause_allows(incident: &Incident) -> bool {
-    let helps =
-        (incident.causes.first()).and_then(|cause| cause.restart_helps(incident.condition));
+    let helps = (incident.causes.first()).and_then(|cause| cause.restart_helps(incident.condition));
     match incident.condition.restart() {
         RestartHelps::ByCause => helps == Some(true),
         RestartHelps::Yes | RestartHelps::OneTask | RestartHelps::No => helps != Some(false),

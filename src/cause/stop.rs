@@ -16,10 +16,7 @@ const ON_PURPOSE: [&str; 4] = [
 ];
 
 /// Events after which the service was well; what is older is another story.
-const WELL: [&str; 2] = [
-    "has reached a steady state",
-    "has completed a deployment",
-];
+const WELL: [&str; 2] = ["has reached a steady state", "has completed a deployment"];
 
 /// Something that ended, or does not come to life.
 pub(super) struct Stop {

@@ -253,6 +253,9 @@ impl JobHistory {
         if ended && !reported {
             self.failures.ran(failed, run.at);
         }
+        if let JobEvent::Failed { exit_code, .. } = run.event {
+            self.failures.exit_code = exit_code.or(self.failures.exit_code);
+        }
         let on = short_hash(run.stream);
         let same_due = (self.last_run.as_ref()).filter(|last| {
             !last.only_report

@@ -281,8 +281,7 @@ fn together_as_one(mut findings: Vec<Finding>) -> Option<Finding> {
     let is_one = findings.len() == 1;
     let shared: Vec<Cause> = (findings.first()?.causes.iter())
         .filter(|cause| {
-            (findings.iter())
-                .all(|finding| finding.causes.iter().any(|other| other.id == cause.id))
+            (findings.iter()).all(|finding| finding.causes.iter().any(|other| other.id == cause.id))
         })
         .cloned()
         .collect();

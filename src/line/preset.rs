@@ -536,8 +536,9 @@ fn coarse(pattern: &str, explicit: Option<&str>) -> Option<BTreeSet<String>> {
         Some(body) => {
             let end = body.strip_suffix('$').map(|_| LINE_END);
             let body = body.strip_suffix('$').unwrap_or(body);
-            let body = (IN_JSON.iter())
-                .fold(body.to_owned(), |body, (plain, json)| body.replace(plain, json));
+            let body = (IN_JSON.iter()).fold(body.to_owned(), |body, (plain, json)| {
+                body.replace(plain, json)
+            });
             Some(BTreeSet::from([body + end.unwrap_or_default()]))
         }
         None => filter::required(pattern),

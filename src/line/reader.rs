@@ -224,9 +224,7 @@ impl Reader<'_> {
 
     /// Adds what a pattern says about a line, unless that is an error.
     fn event(&mut self, origin: Origin, stream: &mut Stream, line: &str, said: &Said) {
-        use PatternKind::{
-            Banner, Boot, Ended, Failed, Held, Idle, Released, Skipped, Started,
-        };
+        use PatternKind::{Banner, Boot, Ended, Failed, Held, Idle, Released, Skipped, Started};
         let kind = said.pattern.kind;
         let mut text = String::new();
         let job = match kind {

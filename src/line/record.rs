@@ -54,7 +54,9 @@ fn record(record: &Map<String, Value>) -> Option<String> {
         text("level_name")?,
         one_line(text("message")?)
     );
-    let exception = record.get("context").and_then(|context| context.get("exception"));
+    let exception = record
+        .get("context")
+        .and_then(|context| context.get("exception"));
     match exception {
         Some(Value::String(told)) => {
             let _ = write!(lines, " {{\"exception\":\"{}\"}}", one_line(told));
@@ -111,8 +113,14 @@ mod tests {
                 "\u{1b}[32mRunning\u{1b}[39m\n",
             ),
             // No envelope: an application's own record.
-            (r#"{"log":"x","level":"info"}"#, r#"{"log":"x","level":"info"}"#),
-            (r#"{"log":7,"stream":"stdout"}"#, r#"{"log":7,"stream":"stdout"}"#),
+            (
+                r#"{"log":"x","level":"info"}"#,
+                r#"{"log":"x","level":"info"}"#,
+            ),
+            (
+                r#"{"log":7,"stream":"stdout"}"#,
+                r#"{"log":7,"stream":"stdout"}"#,
+            ),
             // Cut off by the log driver.
             (r#"{"log":"x","stream":"std"#, r#"{"log":"x","stream":"std"#),
         ] {

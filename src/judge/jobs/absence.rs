@@ -160,7 +160,9 @@ fn same_task(case: &Case<'_>, last: Timestamp, since: Timestamp) -> bool {
 fn nothing_aborted(case: &Case<'_>, last: Timestamp, since: Timestamp) -> bool {
     let notes = &case.state.errors.notes;
     let around = last - NEAR..since + NEAR;
-    !notes.iter().any(|note| note.aborts && around.contains(&note.at))
+    !notes
+        .iter()
+        .any(|note| note.aborts && around.contains(&note.at))
 }
 
 /// The last full hour, or midnight, of the wall clock in `(after, until]`.
