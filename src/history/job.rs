@@ -239,6 +239,9 @@ impl JobHistory {
     fn settle_run(&mut self, job: &Job, run: &Run<'_>) {
         let ended = matches!(run.event, JobEvent::Ended { .. } | JobEvent::Failed { .. });
         let failed = matches!(run.event, JobEvent::Failed { .. });
+        if ended && (self.cut.as_ref()).is_some_and(|cut| cut.start <= run.start) {
+            self.cut = None;
+        }
         if run.cut_off || run.killed {
             self.cut = Some(CutRun {
                 start: run.start,

@@ -47,8 +47,19 @@ const LONGEST_PAUSE: [SignedDuration; 2] = [
 
 /// The conditions of all jobs. `state` has the look's log folded in and the due times accounted.
 pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding> {
+    let all_stopped = absence::all_stopped(scheduler, state);
     let cases: Vec<Case<'_>> = (scheduler.jobs.iter())
-        .filter_map(|job| Case::new(scheduler, job, state, now))
+        .filter_map(|job| {
+            let history = state.jobs.get(&job.name)?;
+            Some(Case {
+                scheduler,
+                job,
+                history,
+                state,
+                all_stopped: all_stopped.as_ref(),
+                now,
+            })
+        })
         .collect();
     let judges = [overdue, failing, overrun, twice];
     judges
@@ -63,26 +74,12 @@ struct Case<'a> {
     job: &'a Job,
     history: &'a JobHistory,
     state: &'a State,
+    /// Why all jobs stopped at once, if they did.
+    all_stopped: Option<&'a Cause>,
     now: Timestamp,
 }
 
-impl<'a> Case<'a> {
-    fn new(
-        scheduler: &'a Scheduler,
-        job: &'a Job,
-        state: &'a State,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let history = state.jobs.get(&job.name)?;
-        Some(Self {
-            scheduler,
-            job,
-            history,
-            state,
-            now,
-        })
-    }
-
+impl Case<'_> {
     fn finding(&self, condition: Condition, since: Timestamp, proof: Vec<Fact>) -> Finding {
         // Whoever knows that a monthly job failed need not hear it every four hours.
         let period = self.job.period();
@@ -136,9 +133,13 @@ fn overdue(case: &Case<'_>) -> Option<Finding> {
     proof.extend(next.map(|at| Fact::NextRun { at }));
     // The line of a single run can get lost; where the next one is due soon, it decides.
     let next_is_soon = case.job.period() <= case.job.grace() + case.state.overlap();
-    let mut causes = case.causes(Condition::JobOverdue, missed.last?);
+    // The kill that left a lock is an error of its own, but the lock is what must be mended.
+    let mut causes = Vec::from_iter(absence::stuck_lock(case, missed));
     if causes.is_empty() {
-        causes.extend(absence::cause(case, missed));
+        causes = case.causes(Condition::JobOverdue, missed.last?);
+    }
+    if causes.is_empty() {
+        causes.extend(absence::cause(case, missed, case.all_stopped));
     }
     Some(Finding {
         corroborated: missed.count > case.job.runs_a_minute() || !next_is_soon,

@@ -9,8 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Case, NEAR};
 use crate::cause::{Cause, Evidence};
 use crate::condition::Fact;
+use crate::config::Scheduler;
 use crate::due::Missed;
 use crate::history::{StreamBeats, short_hash};
+use crate::job::Job;
+use crate::state::State;
 
 /// How long Laravel keeps the lock of `withoutOverlapping` unless it is told otherwise: 1440
 /// minutes.
@@ -31,20 +34,23 @@ const ZONES_APART: SignedDuration = SignedDuration::from_hours(14);
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
-/// The cause of a job's missing runs, where their absence proves one.
-pub(super) fn cause(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
+/// The cause of a job's missing runs, where their absence proves one. `all` is what
+/// [`all_stopped`] found.
+pub(super) fn cause(case: &Case<'_>, missed: &Missed, all: Option<&Cause>) -> Option<Cause> {
     if !case.scheduler.preset.is_laravel() {
         return None;
     }
-    stuck_lock(case, missed)
-        .or_else(|| held_back(case, missed))
-        .or_else(|| all_stopped(case))
+    held_back(case, missed)
+        .or_else(|| all.cloned())
         .or_else(|| date_edge(case, missed))
 }
 
 /// The job's newest run was killed, or its task ended in the middle of it: nobody gave back
 /// the lock, and it has not expired yet.
-fn stuck_lock(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
+pub(super) fn stuck_lock(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
+    if !case.scheduler.preset.is_laravel() {
+        return None;
+    }
     let cut = case.history.cut.as_ref()?;
     let newest = case.history.starts.last()?;
     let is_newest = newest.as_second() <= cut.start.as_second();
@@ -86,23 +92,24 @@ fn held_back(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
 /// Jobs that ran regularly have all stopped at once, and the same task goes on to find nothing
 /// to do. A new task could have another schedule, aborted runs another reason, and at a full
 /// hour a filter of all jobs may have closed.
-fn all_stopped(case: &Case<'_>) -> Option<Cause> {
-    let last = case.state.heartbeats.last_job?;
-    let stopped: Vec<Timestamp> = (case.scheduler.jobs.iter())
+pub(super) fn all_stopped(scheduler: &Scheduler, state: &State) -> Option<Cause> {
+    let last = state.heartbeats.last_job?;
+    let stopped: Vec<(&Job, Timestamp)> = (scheduler.jobs.iter())
         .filter_map(|job| {
-            let history = case.state.jobs.get(&job.name)?;
-            let missed = history.missing()?;
-            let first = missed.first?;
+            let history = state.jobs.get(&job.name)?;
+            let first = history.missing()?.first?;
             let regular = job.next_run(*history.starts.last()?, first) == Some(first);
-            regular.then_some(first)
+            regular.then_some((job, first))
         })
         .collect();
-    let since = *stopped.iter().min()?;
+    let since = stopped.iter().map(|(_, first)| *first).min()?;
+    let at_an_hour =
+        |(job, _): &(&Job, Timestamp)| edge(&job.timezone, HOUR, last, since).is_some();
     let sure = stopped.len() >= ALL
         && last < since
-        && same_task(case, last, since)
-        && nothing_aborted(case, last, since)
-        && edge(&case.job.timezone, HOUR, last, since).is_none();
+        && same_task(state, last, since)
+        && nothing_aborted(state, last, since)
+        && !stopped.iter().any(at_an_hour);
     sure.then(|| {
         Cause::new(
             "maintenance-or-pause",
@@ -128,8 +135,8 @@ fn date_edge(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
     let sure = often
         && at_once
         && others_ran
-        && same_task(case, last, first)
-        && nothing_aborted(case, last, first);
+        && same_task(case.state, last, first)
+        && nothing_aborted(case.state, last, first);
     let zone = &case.job.timezone;
     let edge = edge(zone, DAY, last, first)
         .or_else(|| edge(&TimeZone::UTC, DAY, last, first))
@@ -146,8 +153,8 @@ fn date_edge(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
 }
 
 /// Whether a task that ran before goes on, and none has begun since.
-fn same_task(case: &Case<'_>, last: Timestamp, since: Timestamp) -> bool {
-    let streams = case.state.heartbeats.streams.values();
+fn same_task(state: &State, last: Timestamp, since: Timestamp) -> bool {
+    let streams = state.heartbeats.streams.values();
     let (mut went_on, mut began) = (false, false);
     for beats in streams {
         went_on |= beats.first <= last && beats.last > since;
@@ -157,8 +164,8 @@ fn same_task(case: &Case<'_>, last: Timestamp, since: Timestamp) -> bool {
 }
 
 /// Whether no run ended with an error around that time.
-fn nothing_aborted(case: &Case<'_>, last: Timestamp, since: Timestamp) -> bool {
-    let notes = &case.state.errors.notes;
+fn nothing_aborted(state: &State, last: Timestamp, since: Timestamp) -> bool {
+    let notes = &state.errors.notes;
     let around = last - NEAR..since + NEAR;
     !notes
         .iter()
