@@ -66,8 +66,13 @@ const LINE_START: &str = r#"(?:^|\n|"log": ?")(?:\r|\x1b\[[0-9;]*m)*"#;
 /// The end of a line in a raw message.
 const LINE_END: &str = r#"(?:\x1b\[[0-9;]*m)*\s*(?:$|\n|(?:\\[rn])*")"#;
 
-/// What looks different within an envelope, which is JSON: quotes and escapes.
-const IN_JSON: [(&str, &str); 2] = [("\"", r#"\\?""#), (r"\x1b", r"(?:\x1b|\\u001b)")];
+/// What looks different within an envelope, which is JSON: quotes, escapes, and the end of a
+/// line as one of several things that can follow.
+const IN_JSON: [(&str, &str); 3] = [
+    ("\"", r#"\\?""#),
+    (r"\x1b", r"(?:\x1b|\\u001b)"),
+    ("|$)", r#"|\\[rn]|"|$)"#),
+];
 
 /// The captures that the reader knows.
 const CAPTURES: [&str; 9] = [

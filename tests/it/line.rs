@@ -212,6 +212,36 @@ fn the_coarse_filter_changes_nothing_in_the_samples() {
     }
 }
 
+/// A log router's envelope changes nothing in what is read, nor in what the log service keeps.
+#[test]
+fn an_envelope_changes_nothing_in_the_samples() {
+    for file in sample_files() {
+        let preset = preset_of(&file);
+        let filter = filter_of(&preset);
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        let plain = events(&text);
+        let wrapped = |event: &LogEvent| LogEvent {
+            message: serde_json::json!({
+                "source": "stdout",
+                "log": event.message,
+                "container_id": "0a1b2c3d",
+                "container_name": "app",
+            })
+            .to_string(),
+            ..event.clone()
+        };
+        let kept: Vec<LogEvent> = (plain.iter().map(wrapped))
+            .filter(|event| filter.is_match(&event.message))
+            .collect();
+        assert_eq!(
+            render(&read(&preset, &plain)),
+            render(&read(&preset, &kept)),
+            "{}",
+            file.display()
+        );
+    }
+}
+
 /// The same exception is a record on stderr and a box on stdout, in any order.
 #[test]
 fn one_failure_is_one_error() {
