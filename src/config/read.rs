@@ -738,6 +738,8 @@ impl FromText for PatternKind {
             ("failed", Self::Failed),
             ("skipped", Self::Skipped),
             ("boot", Self::Boot),
+            ("held", Self::Held),
+            ("released", Self::Released),
             ("error", Self::Error),
             ("other", Self::Other),
         ];

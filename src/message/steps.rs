@@ -149,7 +149,8 @@ pub(super) fn next(
 /// Whether a restart by a person can help, and nothing speaks against it.
 fn may_restart_by_hand(notification: &Notification) -> bool {
     let helps = |wanted| {
-        (notification.causes.iter()).any(|cause| cause::restart_helps(&cause.id) == Some(wanted))
+        (notification.causes.iter())
+            .any(|cause| cause.restart_helps(notification.condition) == Some(wanted))
     };
     let by_cause = match notification.condition.restart() {
         RestartHelps::Yes | RestartHelps::OneTask => !helps(false),

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::words::{Speaker, Words};
 use super::{Context, console, safe, steps};
-use crate::cause;
+use crate::cause::{self, Evidence};
 use crate::condition::{Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, Language, ReplicaCure, Scheduler};
 use crate::plan::{Handling, Notification, Occasion};
@@ -104,8 +104,9 @@ impl View {
             )
         };
         let label = |key: &str| speaker.say(&["label", key], none());
-        let (missed, proof): (Vec<&Fact>, Vec<&Fact>) =
-            (notification.proof.iter()).partition(|fact| ended && fact.is_of_missed_runs());
+        let (missed, proof): (Vec<&Fact>, Vec<&Fact>) = (notification.proof.iter())
+            .filter(|fact| !is_evidence(fact, notification))
+            .partition(|fact| ended && fact.is_of_missed_runs());
         let steps = steps::next(notification, context, ended, &speaker, &label("container"));
         let needed = match steps.iter().any(steps::Shown::needs_exec) {
             true => label("exec"),
@@ -158,7 +159,7 @@ fn ended(occasion: Occasion) -> bool {
 }
 
 /// A speaker that knows the notification, `now` and `over` included.
-fn speaker_of(
+pub(super) fn speaker_of(
     notification: &Notification,
     context: &Context<'_>,
     words: &'static Words,
@@ -283,23 +284,41 @@ fn causes(notification: &Notification, speaker: &Speaker) -> Vec<ShownCause> {
                 speaker.pick(&entry.meaning).to_owned()
             }),
             evidence: (cause.evidence.iter().take(2))
-                .map(|line| safe::evidence(line))
+                .map(|evidence| say_evidence(evidence, speaker))
                 .collect(),
         })
         .collect()
 }
 
+/// What proves a cause, on one line.
+pub(super) fn say_evidence(evidence: &Evidence, speaker: &Speaker) -> String {
+    match evidence {
+        Evidence::Line(line) => safe::evidence(line),
+        Evidence::Fact(fact) => safe::evidence(&say_fact(fact, speaker)),
+    }
+}
+
 fn say_facts(facts: &[&Fact], speaker: &Speaker) -> Vec<String> {
     (facts.iter().take(safe::MAX_LIST))
-        .filter_map(|fact| serde_json::to_value(fact).ok())
-        .map(|fields| {
-            let id = fields["fact"].as_str().unwrap_or_default().to_owned();
-            let said = speaker.say(&["fact", &id], Value::from(Serde(safe::json(fields))));
-            safe::cut(&said, MAX_FACT)
-        })
+        .map(|fact| say_fact(fact, speaker))
         .flat_map(|said| said.lines().map(str::to_owned).collect::<Vec<_>>())
         .filter(|said| !said.is_empty())
         .collect()
+}
+
+fn say_fact(fact: &Fact, speaker: &Speaker) -> String {
+    let fields = serde_json::to_value(fact).unwrap_or_default();
+    let id = fields["fact"].as_str().unwrap_or_default().to_owned();
+    let said = speaker.say(&["fact", &id], Value::from(Serde(safe::json(fields))));
+    safe::cut(&said, MAX_FACT)
+}
+
+/// Whether a cause's evidence says it already.
+fn is_evidence(fact: &Fact, notification: &Notification) -> bool {
+    let shown = notification.causes.iter().take(MAX_CAUSES);
+    shown
+        .flat_map(|cause| &cause.evidence)
+        .any(|evidence| matches!(evidence, Evidence::Fact(known) if known == fact))
 }
 
 fn links(notification: &Notification, context: &Context<'_>, logs: &str, tasks: &str) -> Vec<Link> {

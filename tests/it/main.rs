@@ -7,11 +7,13 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod absence;
 mod aws;
 mod calendar;
 mod cause;
 mod cli;
 mod config;
+mod confusion;
 mod decide;
 mod due;
 mod e2e;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use scheduler_watchdog::cause::Cause;
+use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::{Config, Language, Scheduler};
 use scheduler_watchdog::message::{Context, Message, render, safe};
@@ -36,7 +36,7 @@ fn at(text: &str) -> Timestamp {
 fn cause(id: &str, evidence: &str) -> Cause {
     Cause {
         id: id.to_owned(),
-        evidence: vec![evidence.to_owned()],
+        evidence: vec![evidence.into()],
     }
 }
 
@@ -668,7 +668,7 @@ fn facts() -> Vec<Fact> {
             list: vec!["x".to_owned()],
         },
     ];
-    for fact in &facts {
+    for fact in facts.iter().chain(&facts_of_causes()) {
         match fact {
             Fact::LastHeartbeat { .. }
             | Fact::Allowed { .. }
@@ -692,10 +692,98 @@ fn facts() -> Vec<Fact> {
             | Fact::Runtime { .. }
             | Fact::Twice { .. }
             | Fact::Jobs { .. }
-            | Fact::Mistakes { .. } => {}
+            | Fact::Mistakes { .. }
+            | Fact::TaskEnded { .. }
+            | Fact::Unhealthy { .. }
+            | Fact::NotStarted { .. }
+            | Fact::NothingSinceStart { .. }
+            | Fact::CutOff { .. }
+            | Fact::AllStopped { .. }
+            | Fact::StoppedAtEdge { .. } => {}
         }
     }
     facts
+}
+
+/// What the watchdog words itself as evidence of a cause.
+fn facts_of_causes() -> Vec<Fact> {
+    let then = at("2026-11-24T03:40:09Z");
+    let later = at("2026-11-24T03:45:00Z");
+    let ended = |container: Option<&str>, reason: &str, exit_code| Fact::TaskEnded {
+        task: TASK.to_owned(),
+        container: container.map(str::to_owned),
+        reason: reason.to_owned(),
+        exit_code,
+    };
+    let cut_off = |killed| Fact::CutOff {
+        job: "orders:sync".to_owned(),
+        start: then,
+        killed,
+        line: "2026-11-24 12:40:09 Running ['artisan' orders:sync]".to_owned(),
+    };
+    vec![
+        ended(
+            Some("app"),
+            "OutOfMemoryError: Container killed due to memory usage",
+            Some(137),
+        ),
+        ended(Some("app"), "", Some(139)),
+        ended(None, "Task failed container health checks", None),
+        Fact::Unhealthy {
+            task: TASK.to_owned(),
+        },
+        Fact::NotStarted {
+            task: TASK.to_owned(),
+            running_since: later,
+            booted_at: then,
+        },
+        Fact::NothingSinceStart { booted_at: then },
+        cut_off(true),
+        cut_off(false),
+        Fact::AllStopped {
+            last: then,
+            since: later,
+            jobs: 4,
+        },
+        Fact::StoppedAtEdge {
+            job: "auth:monitor-dual-auth --alert".to_owned(),
+            last: then,
+            edge: later,
+        },
+    ]
+}
+
+/// The same words in the mail of each language, and in English for machines.
+#[test]
+fn evidence_is_said_in_the_readers_language() {
+    let mut said = String::new();
+    for fact in facts_of_causes() {
+        let mut notification = opened(Condition::SchedulerSilent);
+        notification.causes = vec![Cause::new("not-started", Evidence::Fact(fact.clone()))];
+        notification.proof = vec![fact];
+        for (language, code) in LANGUAGES {
+            let message = rendered(&notification, language);
+            assert_no_holes(&message);
+            let label = if code == "en" {
+                "Evidence: "
+            } else {
+                "根拠: "
+            };
+            let lines: Vec<&str> = (message.text.lines())
+                .filter_map(|line| line.strip_prefix(label))
+                .collect();
+            assert_eq!(lines.len(), 1, "{}", message.text);
+            said += &format!("{code}       {}\n", lines[0]);
+            // What is evidence is not said twice.
+            assert_eq!(message.text.matches(lines[0]).count(), 1);
+            let machine = message.machine["evidence"][0].as_str().unwrap();
+            assert_eq!(message.machine["causes"][0]["evidence"][0], machine);
+            if language == Language::Ja {
+                said += &format!("machine  {machine}\n\n");
+            }
+        }
+    }
+    insta::assert_snapshot!(said);
 }
 
 fn handlings() -> Vec<Handling> {
@@ -1096,8 +1184,8 @@ proptest! {
         notification.scheduler = text(0);
         notification.subject = Some(text(1));
         notification.causes = vec![
-            Cause { id: "redis-unreachable".to_owned(), evidence: vec![text(2); long] },
-            Cause { id: text(3), evidence: vec![text(4)] },
+            Cause { id: "redis-unreachable".to_owned(), evidence: vec![text(2).into(); long] },
+            Cause { id: text(3), evidence: vec![text(4).into()] },
         ];
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text(5); long] },
