@@ -40,6 +40,9 @@ pub struct JobHistory {
     /// The newest end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// The newest end that a line called a success.
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
+    pub succeeded_at: Option<Timestamp>,
     /// The newest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_at: Option<Timestamp>,
@@ -129,6 +132,12 @@ impl Failures {
         }
     }
 
+    /// One more run was handed to the background: what came before stands until it is known how
+    /// this one ends.
+    fn handed_over(&mut self) {
+        (self.before, self.before_since) = (self.count, self.since);
+    }
+
     /// The newest run failed, as is told now.
     fn also_failed(&mut self, at: Timestamp) {
         self.count = self.before.saturating_add(1);
@@ -214,13 +223,20 @@ impl JobHistory {
 
     /// A settled run of the loop itself; runs come in the order of their starts.
     fn settle_run(&mut self, job: &Job, run: &Run<'_>) {
-        let ended = matches!(run.event, JobEvent::Ended { .. } | JobEvent::Failed { .. });
-        let failed = matches!(run.event, JobEvent::Failed { .. });
-        let reported =
-            (self.last_run.as_ref()).is_some_and(|last| last.only_report && run.contains(last.end));
-        // A start tells nothing of how it will end.
-        if ended && !reported {
-            self.failures.ran(failed, run.at);
+        let report = self.last_run.as_ref().filter(|last| last.only_report);
+        match run.event {
+            // That this run failed is told already.
+            _ if report.is_some_and(|last| run.contains(last.end)) => {}
+            // A start tells nothing of how it will end. Nor does the line of a job that runs in
+            // the background; but where no report follows, the next one is the end of failures.
+            JobEvent::Started | JobEvent::Skipped => {}
+            JobEvent::Ended { .. } if run.background && report.is_some() => {
+                self.failures.handed_over();
+            }
+            JobEvent::Ended { .. } | JobEvent::Succeeded { .. } => {
+                self.failures.ran(false, run.at);
+            }
+            JobEvent::Failed { .. } => self.failures.ran(true, run.at),
         }
         let on = short_hash(run.stream);
         let same_due = (self.last_run.as_ref()).filter(|last| {
@@ -266,6 +282,11 @@ impl JobHistory {
             seconds: run.took.map(|took| took.as_secs()),
             only_report: false,
         });
+    }
+
+    /// A settled report that a run succeeded. The run itself has, or will have, its own line.
+    fn settle_success(&mut self, at: Timestamp) {
+        self.failures.ran(false, at);
     }
 
     /// A settled report that a run failed.
@@ -316,6 +337,7 @@ pub(super) struct Run<'a> {
     start: Timestamp,
     /// How long the loop waited for it: not at all, for one in the background.
     took: Option<SignedDuration>,
+    background: bool,
 }
 
 impl<'a> Run<'a> {
@@ -339,7 +361,9 @@ impl<'a> Run<'a> {
                     pause.map(|pause| (pause - LOOP_PAUSE).max(SignedDuration::ZERO)),
                 )
             }
-            JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
+            JobEvent::Ended { took }
+            | JobEvent::Succeeded { took }
+            | JobEvent::Failed { took, .. } => {
                 (whole_second(line.at - took.unwrap_or_default()), *took)
             }
         };
@@ -357,6 +381,7 @@ impl<'a> Run<'a> {
             } else {
                 took
             },
+            background: *background,
         })
     }
 
@@ -414,6 +439,10 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
     }
     match run.event {
         JobEvent::Ended { .. } => history.ended_at = history.ended_at.max(Some(run.at)),
+        JobEvent::Succeeded { .. } => {
+            history.ended_at = history.ended_at.max(Some(run.at));
+            history.succeeded_at = history.succeeded_at.max(Some(run.at));
+        }
         JobEvent::Failed { .. } => history.failed_at = history.failed_at.max(Some(run.at)),
         JobEvent::Started | JobEvent::Skipped => {}
     }
@@ -433,6 +462,7 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
         JobEvent::Failed { exit_code, .. } if !run.own => {
             history.settle_report(run.at, *exit_code, run.stream);
         }
+        JobEvent::Succeeded { .. } if !run.own => history.settle_success(run.at),
         _ => {
             // One that is skipped here runs on another server.
             due::answered(history, job, run.start, incidents, heartbeats);

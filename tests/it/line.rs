@@ -60,6 +60,7 @@ fn render(lines: &[Line]) -> String {
                     JobEvent::Started => "started ".to_owned(),
                     JobEvent::Skipped => "skipped ".to_owned(),
                     JobEvent::Ended { took: time } => format!("ended    {:>12}", took(time)),
+                    JobEvent::Succeeded { took: time } => format!("success  {:>12}", took(time)),
                     JobEvent::Failed {
                         took: time,
                         exit_code,
