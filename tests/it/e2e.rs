@@ -13,7 +13,7 @@ mod bench;
 mod deployed;
 pub mod emulator;
 mod inbox;
-mod process;
+pub mod process;
 mod proxy;
 mod rie;
 mod site;

@@ -15,6 +15,7 @@ mod config;
 mod decide;
 mod due;
 mod e2e;
+mod examples;
 mod history;
 mod html;
 mod jobs;

@@ -19,6 +19,8 @@ Route::get('/health/scheduler', function () {
         $lastRun = null;
     }
 
+    // Redis gives numbers back as text.
+    $lastRun = $lastRun === null ? null : (int) $lastRun;
     $healthy = $lastRun !== null && now()->getTimestamp() - $lastRun <= 300;
 
     return response()->json([
