@@ -45,6 +45,12 @@ finish() {
     do
         :
     done
+    # It can end just then: its own code is told by one more wait, or is known already (127).
+    [ "$status" -le 128 ] || {
+        wait "$1"
+        again=$?
+        [ "$again" -eq 127 ] || status=$again
+    }
 }
 
 # ---- The loop ---------------------------------------------------------------------------

@@ -67,8 +67,8 @@ impl Container {
         // A web server: it ends when it is asked to, with a code of its own.
         container.program(
             "server",
-            "trap 'echo server ends; exit 3' TERM\necho server ready\n\
-             while :; do tail -f /dev/null & wait $!; kill $!; done",
+            "trap 'echo server ends >&2; kill $! 2> /dev/null; exit 3' TERM\necho server ready\n\
+             tail -f /dev/null & wait",
         );
         container
     }
@@ -97,7 +97,10 @@ impl Container {
     /// scheduler run by nobody.
     fn command(&self, program: &Path) -> Command {
         let mut command = clean(program, self.directory.path());
-        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.path("bin").display());
+        let path = format!(
+            "{}:/usr/local/bin:/usr/bin:/bin",
+            self.path("bin").display()
+        );
         command
             .env("PATH", path)
             .env("SCHEDULER_INTERVAL", "1")
@@ -132,7 +135,10 @@ fn lines(preset: &str, process: &Process) -> Vec<Line> {
 }
 
 fn count(preset: &str, process: &Process, is: impl Fn(&Line) -> bool) -> usize {
-    lines(preset, process).iter().filter(|line| is(line)).count()
+    lines(preset, process)
+        .iter()
+        .filter(|line| is(line))
+        .count()
 }
 
 /// Waits until the process has printed that many lines of a kind.
@@ -161,7 +167,9 @@ fn is_error(line: &Line) -> bool {
 
 /// The process id that the loop printed, the `n`th time that it was started.
 fn loop_id(process: &Process, n: usize) -> u32 {
-    wait_for_text(process, "[INFO] Scheduler PID: ", n).parse().unwrap()
+    wait_for_text(process, "[INFO] Scheduler PID: ", n)
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -261,7 +269,11 @@ fn a_run_that_does_not_end_is_cut_off_and_that_is_told() {
 fn a_run_that_fails_is_told_with_its_code_and_the_loop_goes_on() {
     let container = Container::new(shells()[0], "exit 255");
     let process = container.start(|_| {});
-    wait_for_text(&process, "[ERROR] Scheduler run ended with exit code 255", 2);
+    wait_for_text(
+        &process,
+        "[ERROR] Scheduler run ended with exit code 255",
+        2,
+    );
     assert_eq!(count("laravel", &process, is_boot), 1);
     assert!(count("laravel", &process, is_error) >= 2);
 }
@@ -272,7 +284,8 @@ fn clock(container: &Container, runs: &str) {
     fs::write(&clock, "1010").unwrap();
     fs::set_permissions(&clock, fs::Permissions::from_mode(0o666)).unwrap();
     let clock = clock.display();
-    let advance = format!("echo $(($(cat {clock}) + $1)) > {clock}.new && cat {clock}.new > {clock}");
+    let advance =
+        format!("echo $(($(cat {clock}) + $1)) > {clock}.new && cat {clock}.new > {clock}");
     container
         .program("date", &format!("cat {clock}"))
         .program("sleep", &advance)
@@ -296,7 +309,9 @@ fn runs_begin_with_the_minute() {
         );
         let mut process = container.start(|command| {
             // As the one who runs the tests: the clock is a file of his.
-            command.env("SCHEDULER_INTERVAL", "60").env("SCHEDULER_USER", "");
+            command
+                .env("SCHEDULER_INTERVAL", "60")
+                .env("SCHEDULER_USER", "");
         });
         wait_for_text(&process, "run at ", 7);
         let runs: Vec<String> = (1..=7)
@@ -322,9 +337,7 @@ fn a_loop_that_dies_at_once_is_started_again_more_and_more_slowly() {
         .args(["tail", "-f", "/dev/null"]);
     let mut process = Process::start("entrypoint.sh", &mut command);
     let told = "[ERROR] Scheduler loop ended with exit code 7; it starts again in ";
-    let delays: Vec<String> = (1..=8)
-        .map(|n| wait_for_text(&process, told, n))
-        .collect();
+    let delays: Vec<String> = (1..=8).map(|n| wait_for_text(&process, told, n)).collect();
     let expected = ["1 s", "2 s", "4 s", "8 s", "16 s", "32 s", "60 s", "60 s"];
     assert_eq!(delays, expected);
     process.stop();
@@ -377,8 +390,14 @@ fn supervisord_conf(container: &Container) -> PathBuf {
     };
     replace("= /usr/local/bin/entrypoint.sh", &format!("= {entrypoint}"));
     replace("= /var/www/html", &format!("= {}", own("")));
-    replace("= /run/supervisord.pid", &format!("= {}", own("supervisord.pid")));
-    replace("= php-fpm --nodaemonize", &format!("= {}", own("bin/server")));
+    replace(
+        "= /run/supervisord.pid",
+        &format!("= {}", own("supervisord.pid")),
+    );
+    replace(
+        "= php-fpm --nodaemonize",
+        &format!("= {}", own("bin/server")),
+    );
     // The server of the test knows no other signal.
     replace("stopsignal = QUIT", "stopsignal = TERM");
     if !geteuid().is_root() {
@@ -420,19 +439,31 @@ fn supervisord_starts_the_loop_again_and_stops_it_after_the_run() {
     });
     loop_id(&process, 2);
     let more = count("supervisord", &process, Line::is_heartbeat) + 4;
-    wait_for_lines("supervisord", &process, "heartbeat", more, Line::is_heartbeat);
+    wait_for_lines(
+        "supervisord",
+        &process,
+        "heartbeat",
+        more,
+        Line::is_heartbeat,
+    );
 
     fs::write(container.path("slow"), "").unwrap();
     wait_for_text(&process, "under way", 1);
-    process.terminate();
-    wait_for_text(&process, "server ends", 1);
     fs::remove_file(container.path("slow")).unwrap();
+    process.terminate();
+    wait_for("it stops", PATIENCE, || {
+        let stops = |line: &String| line.ends_with("waiting for php-fpm, scheduler to die");
+        process.lines().iter().any(stops).then_some(())
+    });
     fs::write(&gate, "go on\n").unwrap();
     assert!(process.wait_for_end(PATIENCE).success());
     wait_for_text(&process, "the last line", 1);
     let stopped = "stopped: scheduler (exit status 0)";
     let printed = process.lines();
-    assert!(printed.iter().any(|line| line.ends_with(stopped)), "{printed:?}");
+    assert!(
+        printed.iter().any(|line| line.ends_with(stopped)),
+        "{printed:?}"
+    );
 }
 
 /// Terraform itself is not at hand: that the file is well-formed, and says what matters.
@@ -445,7 +476,11 @@ fn the_terraform_module_is_well_formed() {
         .arg(example("scheduled-task/main.tf"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let module: Value = serde_json::from_slice(&output.stdout).unwrap();
     let named = |kind: &str, names: &[&str]| {
         let of = |value: &Value| {
@@ -472,7 +507,10 @@ fn the_terraform_module_is_well_formed() {
 fn the_scheduled_task_has_narrow_permissions() {
     for (file, anything) in [("main.tf", "[\"*\"]"), ("template.yaml", "Resource: \"*\"")] {
         let text = fs::read_to_string(example("scheduled-task").join(file)).unwrap();
-        let wide: Vec<&str> = text.lines().filter(|line| line.contains(anything)).collect();
+        let wide: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains(anything))
+            .collect();
         assert_eq!(wide.len(), 1, "{file}: {wide:?}");
         assert!(wide[0].contains("# knows no resources"), "{file}");
     }
