@@ -82,7 +82,7 @@ run_once() {
 }
 
 loop() {
-    trap 'stopping=1; [ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null' TERM
+    trap 'stopping=1; [ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null' TERM INT QUIT WINCH
     # Laravel throws away what a job in the background prints, and what is printed when it ends.
     # Descriptor 9 leads past that to the log: see app/routes/console.php. It is stderr, because
     # stdout may be in the middle of a line.
@@ -138,7 +138,7 @@ stop() {
 
 beside() {
     supervisor=
-    # php-fpm and Apache end gracefully on signals of their own, which their images ask for.
+    # php-fpm and Apache end gracefully on QUIT and WINCH, which their images name as STOPSIGNAL.
     for signal in TERM INT QUIT WINCH; do
         # shellcheck disable=SC2064 # the signal's name, now
         trap "stop $signal" "$signal"

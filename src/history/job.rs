@@ -284,11 +284,6 @@ impl JobHistory {
         });
     }
 
-    /// A settled report that a run succeeded. The run itself has, or will have, its own line.
-    fn settle_success(&mut self, at: Timestamp) {
-        self.failures.ran(false, at);
-    }
-
     /// A settled report that a run failed.
     fn settle_report(&mut self, at: Timestamp, exit_code: Option<i32>, stream: &str) {
         let last = (self.last_run.as_ref()).filter(|last| last.contains(at));
@@ -462,7 +457,8 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
         JobEvent::Failed { exit_code, .. } if !run.own => {
             history.settle_report(run.at, *exit_code, run.stream);
         }
-        JobEvent::Succeeded { .. } if !run.own => history.settle_success(run.at),
+        // The run itself has, or will have, its own line.
+        JobEvent::Succeeded { .. } if !run.own => history.failures.ran(false, run.at),
         _ => {
             // One that is skipped here runs on another server.
             due::answered(history, job, run.start, incidents, heartbeats);

@@ -302,7 +302,7 @@ fn what_the_application_says_does_not_end_the_task_line() {
                 ................. 130.13ms DONE\n";
     insta::assert_snapshot!(named("laravel", text), @"
       failed         exit 1 a
-    * ended       130ms 130µs a
+    * ended     130ms 130µs a
     ");
 }
 
