@@ -735,6 +735,7 @@ impl FromText for PatternKind {
             ("idle", Self::Idle),
             ("started", Self::Started),
             ("ended", Self::Ended),
+            ("succeeded", Self::Succeeded),
             ("failed", Self::Failed),
             ("skipped", Self::Skipped),
             ("boot", Self::Boot),

@@ -17,6 +17,7 @@ mod confusion;
 mod decide;
 mod due;
 mod e2e;
+mod examples;
 mod history;
 mod html;
 mod jobs;
