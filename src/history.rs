@@ -174,7 +174,9 @@ impl StreamBeats {
                 background,
             } => {
                 let took = match event {
-                    JobEvent::Ended { took } | JobEvent::Failed { took, .. } => *took,
+                    JobEvent::Ended { took }
+                    | JobEvent::Succeeded { took }
+                    | JobEvent::Failed { took, .. } => *took,
                     JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => None,
                 };
                 let began = line.at - took.unwrap_or_default();

@@ -178,6 +178,7 @@ fn own_patterns_make_the_generic_preset_one() {
         ("heartbeat", "^tick"),
         ("started", "^start (?<job>.+)"),
         ("ended", "^end (?<job>.+)"),
+        ("succeeded", "^good (?<job>.+)"),
     ] {
         let text = format!(
             "[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\npreset = \"generic\"\n\
@@ -203,6 +204,7 @@ fn variables_describe_one_scheduler() {
             "arn:aws:sns:ap-northeast-1:123456789012:alerts",
         ),
         ("WATCHDOG_LANGUAGE", "ja"),
+        ("WATCHDOG_HIDE_EMAILS", "false"),
         ("WATCHDOG_SCHEDULER", "production"),
         ("WATCHDOG_LOG_GROUPS", "/ecs/a, /ecs/b"),
         ("WATCHDOG_LOG_STREAM_PREFIX", "app/\"\\"),

@@ -15,7 +15,7 @@ mod deployed;
 pub mod emulator;
 mod faults;
 mod inbox;
-mod process;
+pub mod process;
 mod proxy;
 mod rie;
 mod site;
