@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::config::nearest;
+use crate::health::Sign;
 
 /// What can be wrong. The names are part of every message and of the replay contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -287,6 +288,20 @@ pub enum Fact {
     },
     /// ECS could not be asked, or is not configured.
     EcsUnknown {
+        /// Why.
+        why: String,
+    },
+    /// What the application's health endpoint says.
+    Health {
+        /// Its own judgement.
+        healthy: bool,
+        /// The last run that it knows of, where it names one that can be read.
+        last_run: Option<Timestamp>,
+        /// What that is worth.
+        sign: Sign,
+    },
+    /// The health endpoint was asked, and gave no answer of use.
+    HealthUnknown {
         /// Why.
         why: String,
     },

@@ -12,6 +12,7 @@ use super::{Context, safe, words};
 use crate::cause::{self, Step};
 use crate::condition::{Condition, Fact, RestartHelps};
 use crate::config::{EcsTarget, Scheduler};
+use crate::health::Sign;
 use crate::plan::{Gate, Handling, Notification};
 
 /// The most steps of a message: more are not read at 3 a.m.
@@ -131,8 +132,11 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
         RestartHelps::ByCause => helps(true) && !helps(false),
         RestartHelps::No => false,
     };
-    let busy = (notification.proof.iter())
-        .any(|fact| matches!(fact, Fact::MayBeRunning { jobs } if !jobs.is_empty()));
+    let busy = (notification.proof.iter()).any(|fact| match fact {
+        Fact::MayBeRunning { jobs } => !jobs.is_empty(),
+        Fact::Health { sign, .. } => *sign == Sign::Alive,
+        _ => false,
+    });
     let free = match &notification.handling {
         Handling::Watching | Handling::CureFailed { .. } => true,
         Handling::Withheld { blocked_by, .. } => blocked_by.iter().all(|gate| rule(*gate).by_hand),

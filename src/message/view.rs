@@ -12,6 +12,7 @@ use super::{Context, console, safe, steps};
 use crate::cause;
 use crate::condition::Fact;
 use crate::config::{EcsTarget, Language, Scheduler};
+use crate::health::Sign;
 use crate::plan::{Handling, Notification, Occasion};
 
 /// The longest name in a headline, in bytes; the whole name stands below and in commands.
@@ -182,6 +183,7 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         severity => notification.severity.id(),
         subject => one.map(safe::evidence),
         paused => notification.proof.iter().any(|fact| matches!(fact, Fact::Paused { .. })),
+        alive => notification.proof.iter().any(|fact| matches!(fact, Fact::Health { sign: Sign::Alive, .. })),
         short => one.map(|one| safe::cut(&safe::evidence(one), MAX_SHORT)),
         since => notification.since.to_string(),
         until => notification.until.map(|until| until.to_string()),

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use scheduler_watchdog::config::{Config, Ecs, Mistakes, Scheduler};
+use scheduler_watchdog::config::{Config, Ecs, Endpoint, Mistakes, Scheduler};
+use scheduler_watchdog::health::Health;
 use scheduler_watchdog::message::Message;
 use scheduler_watchdog::pass::{self, Request};
 use scheduler_watchdog::plan::{Remediation, Verdict};
@@ -27,7 +28,12 @@ struct Fake {
     restart_fails: Cell<bool>,
     published: RefCell<Vec<String>>,
     restarts: RefCell<Vec<Remediation>>,
+    ping_fails: Cell<bool>,
+    pings: RefCell<Vec<String>>,
     looked_at: RefCell<Vec<String>>,
+    health: Observed<Health>,
+    /// Health endpoints that were asked.
+    asked: RefCell<Vec<String>>,
 }
 
 impl Fake {
@@ -42,7 +48,11 @@ impl Fake {
             restart_fails: Cell::new(false),
             published: RefCell::default(),
             restarts: RefCell::default(),
+            ping_fails: Cell::new(false),
+            pings: RefCell::default(),
             looked_at: RefCell::default(),
+            health: Observed::Unknown(unknown(Obstacle::TimedOut)),
+            asked: RefCell::default(),
         }
     }
 
@@ -139,6 +149,12 @@ impl World for Fake {
         Some(Observed::Known(facts(&[TASK], since)))
     }
 
+    async fn health(&self, scheduler: &Scheduler) -> Option<Observed<Health>> {
+        let endpoint = scheduler.health.as_ref()?;
+        self.asked.borrow_mut().push(endpoint.url().to_string());
+        Some(self.health.clone())
+    }
+
     async fn publish(&self, message: &Message) -> Result<(), CallError> {
         if self.publish_fails.get() {
             return Err(unknown(Obstacle::Denied));
@@ -159,6 +175,14 @@ impl World for Fake {
         }
         self.restarts.borrow_mut().push(remediation.clone());
         Ok(Some("ecs-svc/2".to_owned()))
+    }
+
+    async fn ping(&self, endpoint: &Endpoint) -> Result<(), CallError> {
+        self.pings.borrow_mut().push(endpoint.url().to_string());
+        if self.ping_fails.get() {
+            return Err(unknown(Obstacle::TimedOut));
+        }
+        Ok(())
     }
 }
 
