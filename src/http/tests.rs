@@ -1,7 +1,7 @@
 //! Against real servers on this machine, most of which misbehave.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -13,6 +13,8 @@ struct Server {
     port: u16,
     requests: Arc<Mutex<Vec<String>>>,
     is_over: Arc<AtomicBool>,
+    /// The connection that is being answered.
+    current: Arc<Mutex<Option<TcpStream>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -20,24 +22,30 @@ impl Server {
     fn start(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (requests, is_over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let (heard, over): (Arc<Mutex<Vec<String>>>, _) =
-            (Arc::clone(&requests), Arc::clone(&is_over));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (is_over, current) = (Arc::default(), Arc::default());
+        let heard = Arc::clone(&requests);
+        let over: Arc<AtomicBool> = Arc::clone(&is_over);
+        let at_work: Arc<Mutex<Option<TcpStream>>> = Arc::clone(&current);
         let thread = thread::spawn(move || {
             for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                *at_work.lock().unwrap() = stream.try_clone().ok();
+                // Only now: whoever ends the server shuts down the stream that he finds.
                 if over.load(Ordering::SeqCst) {
                     break;
                 }
-                let mut stream = stream.unwrap();
                 let head = head(&mut stream);
                 heard.lock().unwrap().push(head.clone());
                 answer(&head, &mut stream);
+                *at_work.lock().unwrap() = None;
             }
         });
         Self {
             port,
             requests,
             is_over,
+            current,
             thread: Some(thread),
         }
     }
@@ -60,6 +68,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
+        if let Some(stream) = &*self.current.lock().unwrap() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -268,7 +279,7 @@ async fn an_answer_of_any_length_is_cut_short() {
     assert_eq!(kind, Obstacle::Failed);
     assert!(detail.contains("more than 64 KiB"), "{detail}");
     // The longest that is read.
-    let body = format!("{HEALTHY:>width$}", width = MOST_BYTES);
+    let body = " ".repeat(MOST_BYTES - HEALTHY.len()) + HEALTHY;
     let server = Server::says(200, "", &body);
     assert!(ask(&patient(), &allowed(&server.url("/"))).await.is_ok());
     let server = Server::says(200, "", &format!("{body} "));

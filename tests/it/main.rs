@@ -15,6 +15,7 @@ mod config;
 mod decide;
 mod due;
 mod e2e;
+mod health;
 mod history;
 mod html;
 mod jobs;

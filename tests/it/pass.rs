@@ -393,3 +393,98 @@ async fn a_configuration_that_was_mended_gets_its_all_clear_once() {
     }
     assert_eq!(world.published.borrow().len(), 2);
 }
+
+/// A configuration with a dead man's switch.
+fn with_switch(names: &[&str]) -> Config {
+    let mut config = config(names);
+    config.alerts.ping = Endpoint::parse("https://switch.example/t0ken", false).ok();
+    config
+}
+
+#[tokio::test]
+async fn the_switch_is_told_once_of_each_complete_pass() {
+    let (world, config) = (Fake::new(), with_switch(&["a", "b"]));
+    for passes in 1..=3 {
+        let report = pass::run(&world, &config, &Request::default()).await;
+        assert!(report.is_complete());
+        let pings = world.pings.borrow().clone();
+        assert_eq!(pings, vec!["https://switch.example/t0ken"; passes]);
+        world.wait(5);
+    }
+}
+
+#[tokio::test]
+async fn the_switch_is_told_of_nothing_less_than_a_complete_pass() {
+    let (world, config) = (Fake::new(), with_switch(&["a", "b"]));
+    let run = async |request: Request| {
+        let report = pass::run(&world, &config, &request).await;
+        world.wait(5);
+        report
+    };
+    // A part of it, and a pass that only decides.
+    let part = Request {
+        schedulers: vec!["a".to_owned()],
+        ..Request::default()
+    };
+    assert!(run(part).await.is_complete());
+    let dry = Request {
+        dry_run: true,
+        ..Request::default()
+    };
+    assert!(run(dry).await.is_complete());
+    // A message that is not delivered, and no time.
+    world.publish_fails.set(true);
+    assert!(!run(Request::default()).await.is_complete());
+    world.publish_fails.set(false);
+    world.deadline.set(Some(world.now.get()));
+    assert!(!run(Request::default()).await.is_complete());
+    world.deadline.set(None);
+    // Other passes were first with all that there is.
+    world.conflicts.borrow_mut().extend([true, true]);
+    let report = run(Request::default()).await;
+    assert!(report.is_complete() && report.schedulers.iter().all(|s| s.superseded));
+    assert_eq!(*world.pings.borrow(), [""; 0]);
+    // With some of it only.
+    world.conflicts.borrow_mut().extend([true, false]);
+    let report = run(Request::default()).await;
+    assert!(report.is_complete() && report.schedulers.iter().any(|s| s.superseded));
+    assert_eq!(world.pings.borrow().len(), 1);
+}
+
+#[tokio::test]
+async fn the_switch_is_not_told_while_the_configuration_is_wrong() {
+    let world = Fake::new();
+    let mistakes = Err(Mistakes::at("watchdog.toml:1:1", "nothing to watch"));
+    let event = serde_json::json!({});
+    let answer = scheduler_watchdog::lambda::handle(&world, &mistakes, &event, "f", |_| ()).await;
+    assert!(answer.is_err());
+    assert_eq!(*world.pings.borrow(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_switch_that_cannot_be_told_fails_no_pass() {
+    let (world, config) = (Fake::new(), with_switch(&["a"]));
+    world.ping_fails.set(true);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert!(report.is_complete());
+    assert_eq!(world.pings.borrow().len(), 1);
+    let shown = scheduler_watchdog::report::json(&report).to_string();
+    assert!(!shown.contains("switch.example"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_health_endpoint_is_asked_on_suspicion_and_what_it_does_not_say_is_reported() {
+    let (world, mut config) = (Fake::new(), config(&["a"]));
+    config.schedulers[0].health = Endpoint::parse("https://app.example/health", false).ok();
+    // The log's last heartbeat is of 23:43.
+    world.now.set(at("2025-12-01T23:44:00Z"));
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert_eq!(*world.asked.borrow(), [""; 0]);
+    assert!(report.schedulers[0].unseen.is_empty());
+    world.wait(5);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert_eq!(*world.asked.borrow(), ["https://app.example/health"]);
+    let unseen = unknown(Obstacle::TimedOut).to_string();
+    assert_eq!(report.schedulers[0].unseen, [unseen]);
+    assert!(report.is_complete(), "it is no problem of the pass");
+}
