@@ -173,8 +173,8 @@ pub struct PassContext<'a> {
     pub limits: Limits,
 }
 
-/// What looks (Logs, ECS, the health endpoint) leave of a pass: 20 s, or a third of a short one, for the claim, the
-/// messages, the restart and the settling.
+/// What looks (Logs, ECS, the health endpoint) leave of a pass: 20 s, or a third of a short one,
+/// for the claim, the messages, the restart and the settling.
 const LOOK_RESERVE: Duration = Duration::from_secs(20);
 
 /// What acts (SNS, restarts, the ping) leave of a pass: 5 s, or a tenth of a short one, to settle.

@@ -454,9 +454,10 @@ async fn the_switch_is_told_of_nothing_less_than_a_complete_pass() {
 #[tokio::test]
 async fn the_switch_is_not_told_while_the_configuration_is_wrong() {
     let world = Fake::new();
-    let mistakes = Err(Mistakes::at("watchdog.toml:1:1", "nothing to watch"));
+    let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
     let event = serde_json::json!({});
-    let answer = scheduler_watchdog::lambda::handle(&world, &mistakes, &event, "f", |_| ()).await;
+    let config = Err(&mistakes);
+    let answer = scheduler_watchdog::lambda::handle(&world, config, &event, "f", |_| ()).await;
     assert!(answer.is_err());
     assert_eq!(*world.pings.borrow(), [""; 0]);
 }
