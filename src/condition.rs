@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cause::Cause;
 use crate::config::nearest;
 use crate::health::Sign;
+use crate::snapshot::Obstacle;
 
 /// What can be wrong. The names are part of every message and of the replay contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -285,11 +286,17 @@ pub enum Fact {
         running: u32,
         /// Wanted.
         desired: u32,
+        /// The id of the newest one that runs, for commands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        newest: Option<String>,
     },
     /// ECS could not be asked, or is not configured.
     EcsUnknown {
         /// Why.
         why: String,
+        /// The kind of obstacle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        obstacle: Option<Obstacle>,
     },
     /// What the application's health endpoint says.
     Health {
@@ -351,6 +358,9 @@ pub enum Fact {
     Blind {
         /// Why, naming the action or the thing.
         why: String,
+        /// The kind of obstacle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        obstacle: Option<Obstacle>,
         /// Passes in a row.
         passes: u32,
     },
