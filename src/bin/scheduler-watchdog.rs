@@ -37,7 +37,8 @@ async fn main() -> Result<(), Error> {
     }
     // The all-clear after a wrong configuration is said once, by the first pass with a good one.
     let fresh = Cell::new(config.is_ok());
-    let (aws, config, environment, fresh) = (&aws, &config, &environment, &fresh);
+    let memory = lambda::Memory::default();
+    let (aws, config, environment, fresh, memory) = (&aws, &config, &environment, &fresh, &memory);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let deadline = i64::try_from(event.context.deadline)
             .ok()
@@ -62,7 +63,7 @@ async fn main() -> Result<(), Error> {
         let function = environment
             .get("AWS_LAMBDA_FUNCTION_NAME")
             .unwrap_or_default();
-        lambda::handle(&world, config, &event.payload, function, |metric| {
+        lambda::handle(&world, config, memory, &event.payload, function, |metric| {
             println!("{metric}")
         })
         .await

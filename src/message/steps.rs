@@ -176,6 +176,13 @@ impl Shell {
         {
             known.insert("task", safe::name(crate::history::task_of(task)));
         }
+        let topic = (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Readers { topic, .. } => Some(topic),
+            _ => None,
+        });
+        if let Some(topic) = topic {
+            known.insert("topic", safe::name(topic));
+        }
         if let Some(job) = notification.job().filter(|job| is_artisan_command(job)) {
             known.insert("job", safe::name(job));
         }
@@ -249,6 +256,7 @@ impl Shell {
             "network",
             "selector",
             "task",
+            "topic",
             "tail_from",
         ];
         let values: BTreeMap<&str, &str> = (all.into_iter())
@@ -334,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_data_is_complete() {
-        for condition in Condition::ALL {
+        for condition in (Condition::ALL.into_iter()).chain([Condition::TestAlert]) {
             assert!(STEPS.condition.contains_key(&condition), "{condition}");
         }
         for gate in Gate::ALL {

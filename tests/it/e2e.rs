@@ -13,6 +13,7 @@ mod bench;
 mod deployed;
 pub mod emulator;
 mod inbox;
+mod permissions;
 mod process;
 mod proxy;
 mod rie;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::aws::{ACCOUNT, REGION, SNS, SSM};
+use super::aws::{ACCOUNT, CLOUDWATCH, REGION, SNS, SSM, texts};
 use super::emulator::Emulator;
 use super::inbox::Inbox;
 use super::site::Site;
@@ -47,6 +47,28 @@ fn deploys_and_tells() {
     let subscriptions = (emulator.aws).query(&SNS, "ListSubscriptionsByTopic", &topic);
     assert!(subscriptions.contains("ops@example.com"), "{subscriptions}");
 
+    // Whatever goes wrong with the watchdog itself, an alarm tells the same people.
+    let alarms = emulator.aws.query(&CLOUDWATCH, "DescribeAlarms", &[]);
+    let mut watched = texts(&alarms, "MetricName");
+    watched.sort();
+    let metrics = [
+        "ApproximateNumberOfMessagesVisible",
+        "Errors",
+        "OldestUndeliveredMessage",
+        "PassCompleted",
+        "SchedulerErrorCount",
+    ];
+    assert_eq!(watched, metrics);
+    for action in ["AlarmActions", "OKActions"] {
+        let told = texts(&alarms, action);
+        let all = |told: &String| told.contains(stack.output("TopicArn"));
+        assert_eq!(
+            told.iter().filter(|told| all(told)).count(),
+            metrics.len(),
+            "{alarms}"
+        );
+    }
+
     // The scheduler falls silent. Woken by the schedule, the watchdog says so once.
     let task = site.task();
     let deployments = site.deployments();
@@ -71,11 +93,14 @@ fn deploys_and_tells() {
     }
     assert_eq!(site.deployments(), deployments, "restarted too early");
 
-    // The alarm on passes that do not come looks at this metric of this function.
+    // The alarms on passes that do not come, and on messages that wait, look at these metrics of
+    // this function.
     let log = stack.log();
     let counted = |line: &String| {
         serde_json::from_str::<Value>(line).is_ok_and(|line| {
-            line["PassCompleted"] == 1 && line["FunctionName"] == stack.output("FunctionName")
+            line["PassCompleted"] == 1
+                && line["OldestUndeliveredMessage"] == 0
+                && line["FunctionName"] == stack.output("FunctionName")
         })
     };
     assert!(log.iter().any(counted), "{log:#?}");
@@ -125,6 +150,32 @@ fn deploys_and_tells() {
     }
     assert_eq!(inbox.gists(), story);
     assert_eq!(site.deployments(), restarted);
+
+    // A test alert arrives the same way, once, and says when the next one comes.
+    let (_, schedule) = stack.schedule("test_alert");
+    assert_eq!(schedule["State"], "ENABLED");
+    assert_eq!(schedule["ScheduleExpression"], "cron(0 10 1 * ? *)");
+    let event = serde_json::from_str(schedule["Target"]["Input"].as_str().unwrap()).unwrap();
+    let delivered: Vec<Value> = [(); 2]
+        .map(|()| stack.invoke(&event)["delivered"].take())
+        .into();
+    assert_eq!(delivered, [1, 0]);
+    let alerts = inbox.alerts();
+    let test = alerts.last().unwrap().machine();
+    assert_eq!(
+        (alerts.len(), &test["reason"]),
+        (story.len() + 1, &json!("test"))
+    );
+    let fact = |name: &str| {
+        let facts = test["facts"].as_array().unwrap();
+        facts
+            .iter()
+            .find(|fact| fact["fact"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert!(fact("next-test")["at"].is_string(), "{test}");
+    assert!(fact("readers")["confirmed"].as_u64() >= Some(2), "{test}");
 }
 
 /// A permission that is missing is told by its name, once, until it is there again.
