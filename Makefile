@@ -14,6 +14,7 @@ PYTHON ?= python3
 TOOLS := $(CURDIR)/.tools
 SAM_ENV := $(TOOLS)/sam
 EMULATOR_ENV := $(TOOLS)/ministack
+CHECKOV_ENV := $(TOOLS)/checkov
 SAM := $(SAM_ENV)/bin/sam
 
 # The tests run the function on this machine, so it is built for this machine's processor.
@@ -31,7 +32,7 @@ help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: tools
-tools: $(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed browser
+tools: $(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed $(CHECKOV_ENV)/.installed browser
 
 # Chromium shows the page that `watchdog replay --format html` writes; another browser that is made
 # of it will do.
@@ -49,10 +50,11 @@ browser:
 		fi; \
 	fi
 
-# Two environments: aws-sam-cli and ministack want different versions of botocore.
+# Three environments: aws-sam-cli, ministack and checkov want different versions of botocore.
 $(SAM_ENV)/.installed: tools/requirements-sam.txt
 $(EMULATOR_ENV)/.installed: tools/requirements-ministack.txt
-$(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed:
+$(CHECKOV_ENV)/.installed: tools/requirements-checkov.txt
+$(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed $(CHECKOV_ENV)/.installed:
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --requirement $<
@@ -69,9 +71,10 @@ package: lambda
 	if [ -f watchdog.toml ]; then cp watchdog.toml .aws-sam/build/WatchdogFunction/; fi
 
 .PHONY: lint
-lint: $(SAM_ENV)/.installed
+lint: $(SAM_ENV)/.installed $(CHECKOV_ENV)/.installed
 	AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint --template template.yaml
 	$(SAM_ENV)/bin/cfn-lint --append-rules cfn_lint_serverless.rules -- template.yaml
+	$(CHECKOV_ENV)/bin/checkov --framework cloudformation --file template.yaml --compact --quiet --skip-download
 
 # The tests find the tools through these variables; `cargo test` without them leaves those tests out.
 # The cases of property tests are the same in every run, so that a change is judged by itself and
