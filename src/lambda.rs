@@ -11,7 +11,7 @@ use crate::decide::TestAlert;
 use crate::metrics;
 use crate::pass::{self, Report, Request};
 use crate::report;
-use crate::snapshot::Observed;
+use crate::snapshot::{CallError, Observed};
 use crate::world::World;
 
 /// Why an event was not answered with a report. The Lambda service counts it as an error of
@@ -24,6 +24,10 @@ pub enum Failure {
     /// The configuration cannot be used. A retry does not help; people were told.
     #[error("the configuration cannot be used:\n{0}")]
     Configuration(Mistakes),
+    /// The configuration could not be read this time; the next wake-up reads it again. Nobody is
+    /// told: it may be fine.
+    #[error("the configuration could not be read: {0}")]
+    Unread(CallError),
     /// A test alert reaches nobody, or did not leave. A retry may help.
     #[error("the test alert failed: {0}")]
     TestAlert(String),
@@ -35,6 +39,7 @@ impl Failure {
         match self {
             Self::Event(_) => "EventNotUnderstood",
             Self::Configuration(_) => "Misconfigured",
+            Self::Unread(_) => "ConfigurationNotRead",
             Self::TestAlert(_) => "TestAlertFailed",
         }
     }
@@ -125,7 +130,7 @@ impl Memory {
 /// See [`Failure`].
 pub async fn handle<W: World>(
     world: &W,
-    config: &Result<Config, Mistakes>,
+    config: Result<&Config, &Mistakes>,
     memory: &Memory,
     event: &Value,
     function: &str,

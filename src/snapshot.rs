@@ -54,6 +54,15 @@ impl CallError {
         }
     }
 
+    /// Whether what was asked for may have been done all the same: the answer was lost, or is no
+    /// refusal.
+    pub fn may_have_been_done(&self) -> bool {
+        match self.kind {
+            Obstacle::TimedOut | Obstacle::Failed => true,
+            Obstacle::Throttled | Obstacle::Denied | Obstacle::Missing | Obstacle::Refused => false,
+        }
+    }
+
     /// An obstacle with its sentence.
     pub fn new(kind: Obstacle, detail: impl Into<String>) -> Self {
         Self {

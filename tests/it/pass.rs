@@ -396,11 +396,11 @@ async fn answer(
     memory: &Memory,
     event: &str,
 ) -> (Result<serde_json::Value, Failure>, Vec<serde_json::Value>) {
-    let config = Ok(config(&["a", "b"]));
+    let config = config(&["a", "b"]);
     let event = serde_json::from_str(event).unwrap();
     let mut lines = Vec::new();
     let metric = |line: &serde_json::Value| lines.push(line.clone());
-    let answer = lambda::handle(world, &config, memory, &event, "watchdog", metric).await;
+    let answer = lambda::handle(world, Ok(&config), memory, &event, "watchdog", metric).await;
     (answer, lines)
 }
 

@@ -35,7 +35,7 @@ enum Scene {
 
 /// The statements in the order of their scenes: a restart that is made would spoil later ones, so
 /// first come those in which it is denied.
-const SCENES: [(&str, Scene); 19] = [
+const SCENES: [(&str, Scene); 20] = [
     ("RestartService", Scene::Restart(0)),
     ("RestartMoreServices", Scene::Restart(1)),
     ("QueryLogs", Scene::Silent(0, 3)),
@@ -54,6 +54,10 @@ const SCENES: [(&str, Scene); 19] = [
     (
         "StopQueries",
         Scene::Unseen("the emulator's queries end at once; only one that runs too long is stopped"),
+    ),
+    (
+        "EncryptAlerts",
+        Scene::Unseen("the emulator's SNS asks no key"),
     ),
     (
         "WriteOwnLog",
@@ -187,6 +191,7 @@ fn each_permission_is_needed_and_missed_by_name() {
     let more = [
         "Action=force-new-deployment".to_owned(),
         "ReplicaAction=stop-task".to_owned(),
+        "EncryptAlerts=true".to_owned(),
         format!("ConfigParameterName={PARAMETER}"),
         format!("MoreLogGroupArns={group},{group}:*"),
         format!("MoreEcsServiceArns={}", arn("ecs", &service)),
