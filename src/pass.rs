@@ -186,14 +186,30 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
             return report;
         }
     };
+    // Side by side: a count that gets no answer must not keep the looks waiting.
     let readers = async {
         match request.readers {
             true => world.readers().await,
             false => None,
         }
     };
-    let ((mut loaded, mut reports), readers) = futures::join!(load(world, &selected), readers);
+    let (mut reports, readers) =
+        futures::join!(attend_all(world, config, request, &selected), readers);
+    let order = |name: &str| selected.iter().position(|s| s.name == name);
+    reports.sort_by_key(|report| order(&report.name));
+    report.schedulers = reports;
     report.note_readers(readers);
+    report
+}
+
+/// All schedulers, in no particular order.
+async fn attend_all<W: World>(
+    world: &W,
+    config: &Config,
+    request: &Request,
+    selected: &[&Scheduler],
+) -> Vec<SchedulerReport> {
+    let (mut loaded, mut reports) = load(world, selected).await;
     let fleet = Fleet {
         watched: loaded.len(),
         firing: loaded.iter().filter(|l| l.state.is_down()).count(),
@@ -206,10 +222,7 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
         .collect::<Vec<_>>()
         .await;
     reports.extend(looked);
-    let order = |name: &str| selected.iter().position(|s| s.name == name);
-    reports.sort_by_key(|report| order(&report.name));
-    report.schedulers = reports;
-    report
+    reports
 }
 
 /// Loads all states. Whose state cannot be had is not judged: its trouble hides no other's.

@@ -159,9 +159,9 @@ impl Stage<'_> {
     }
 }
 
-/// Takes each statement of the policy away in turn. None is there that nothing fails without, but
-/// for those that an emulator cannot show; and none is missing, because with all of them nothing
-/// fails.
+/// Takes each statement of the deployed policy away in turn: without it something fails, but for
+/// those that an emulator cannot show. With all of them nothing fails. The two statements of the
+/// action `run-task`, which excludes the action here, are not in this deployment.
 #[test]
 fn each_permission_is_needed_and_missed_by_name() {
     let Some(tools) = Tools::find("each_permission_is_needed_and_missed_by_name") else {
