@@ -631,7 +631,7 @@ fn error_spike(
 
 /// The senses that have failed too often in a row.
 fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
-    let why = |sense: &str| -> Option<&CallError> {
+    let error = |sense: &str| -> Option<&CallError> {
         match sense {
             LOGS => snapshot.log.unknown(),
             _ => snapshot.service.as_ref().and_then(Observed::unknown),
@@ -640,6 +640,7 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
     (state.blind.iter())
         .filter(|(_, blind)| blind.passes >= BLIND_PASSES)
         .filter_map(|(sense, blind)| {
+            let error = error(sense)?;
             Some(Finding {
                 condition: Condition::WatchdogBlind,
                 subject: Some(sense.clone()),
@@ -647,7 +648,8 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
                 corroborated: true,
                 causes: Vec::new(),
                 proof: vec![Fact::Blind {
-                    why: why(sense)?.to_string(),
+                    why: error.to_string(),
+                    obstacle: Some(error.kind),
                     passes: blind.passes,
                 }],
                 pace: None,
@@ -711,9 +713,11 @@ impl Scene<'_> {
 }
 
 fn tasks_fact(facts: &ServiceFacts) -> Fact {
+    let newest = facts.running().max_by_key(|task| task.started_at);
     Fact::Tasks {
         running: u32::try_from(facts.running().count()).unwrap_or(u32::MAX),
         desired: facts.desired,
+        newest: newest.map(|task| task.id.clone()),
     }
 }
 
@@ -724,6 +728,7 @@ fn ecs_fact(scheduler: &Scheduler, snapshot: &Snapshot) -> Option<Fact> {
         Some(Observed::Known(facts)) => Some(tasks_fact(facts)),
         Some(Observed::Unknown(error)) => Some(Fact::EcsUnknown {
             why: error.to_string(),
+            obstacle: Some(error.kind),
         }),
         None => None,
     }

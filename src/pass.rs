@@ -5,7 +5,7 @@ use futures::stream;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
-use crate::config::{Config, Language, Mistakes, Scheduler, StaleAfter};
+use crate::config::{Alerts, Config, Mistakes, Scheduler, StaleAfter};
 use crate::decide::{self, TestAlert, decide};
 use crate::history;
 use crate::judge::{self, Silence};
@@ -333,7 +333,7 @@ async fn attend<W: World>(
         done.restart = Some(answer);
     }
     for notification in &next.outbox {
-        match deliver(world, config.alerts.language, Some(scheduler), notification).await {
+        match deliver(world, &config.alerts, Some(scheduler), notification).await {
             Ok(()) => done.delivered.push(notification.id.clone()),
             Err(error) => {
                 warn!(scheduler = scheduler.name, id = notification.id, %error, "not delivered");
@@ -466,13 +466,14 @@ async fn settle<W: World>(
 
 async fn deliver<W: World>(
     world: &W,
-    language: Language,
+    alerts: &Alerts,
     scheduler: Option<&Scheduler>,
     notification: &Notification,
 ) -> Result<(), CallError> {
     let context = Context {
         scheduler,
-        language,
+        language: alerts.language,
+        hide_emails: alerts.hide_emails,
         region: world.region(),
     };
     world
@@ -490,7 +491,7 @@ pub async fn configuration<W: World>(world: &W, mistakes: Option<&Mistakes>) -> 
         .map(ToString::to_string)
         .collect();
     let decide = |state: &State| decide::configuration(CONFIGURATION, mistakes, state, now);
-    tell(world, Language::default(), report, decide).await
+    tell(world, &Alerts::default(), report, decide).await
 }
 
 /// Sends a message that only shows that messages arrive, and says who is subscribed.
@@ -507,14 +508,14 @@ pub async fn test_alert<W: World>(world: &W, config: &Config, asked: &TestAlert)
             state.clone()
         })
     };
-    tell(world, config.alerts.language, report, decide).await
+    tell(world, &config.alerts, report, decide).await
 }
 
 /// Tells what the watchdog has to say of itself: what stands in the outbox of its own state
 /// after a decision.
 async fn tell<W: World>(
     world: &W,
-    language: Language,
+    alerts: &Alerts,
     mut report: Report,
     decide: impl FnOnce(&State) -> State,
 ) -> Report {
@@ -539,7 +540,7 @@ async fn tell<W: World>(
     };
     let mut done = Done::default();
     for notification in &next.outbox {
-        match deliver(world, language, None, notification).await {
+        match deliver(world, alerts, None, notification).await {
             Ok(()) => done.delivered.push(notification.id.clone()),
             Err(error) => (report.problems).push(format!("message not delivered: {error}")),
         }

@@ -48,10 +48,7 @@ pub struct CallError {
 impl CallError {
     /// Whether the same call may succeed later without anybody's help.
     pub fn retry_helps(&self) -> bool {
-        match self.kind {
-            Obstacle::Throttled | Obstacle::TimedOut | Obstacle::Failed => true,
-            Obstacle::Denied | Obstacle::Missing | Obstacle::Refused => false,
-        }
+        self.kind.passes_by_itself()
     }
 
     /// Whether what was asked for may have been done all the same: the answer was lost, or is no
@@ -88,6 +85,16 @@ pub enum Obstacle {
     Failed,
     /// The request itself was refused as wrong; a person must mend the configuration.
     Refused,
+}
+
+impl Obstacle {
+    /// Whether it may be gone later without anybody's help.
+    pub fn passes_by_itself(self) -> bool {
+        match self {
+            Self::Throttled | Self::TimedOut | Self::Failed => true,
+            Self::Denied | Self::Missing | Self::Refused => false,
+        }
+    }
 }
 
 impl fmt::Display for Obstacle {
