@@ -230,6 +230,13 @@ impl Shell {
         if let Some(task) = running.filter(|_| !replaced) {
             known.insert("running", task);
         }
+        let topic = (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Readers { topic, .. } => Some(topic),
+            _ => None,
+        });
+        if let Some(topic) = topic {
+            known.insert("topic", safe::name(topic));
+        }
         if let Some(task) = replica {
             known.insert("task", task);
         }
@@ -316,6 +323,7 @@ impl Shell {
             "network",
             "selector",
             "task",
+            "topic",
             "running",
             "tail_from",
             "scheduler",
@@ -406,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_data_is_complete() {
-        for condition in Condition::ALL {
+        for condition in (Condition::ALL.into_iter()).chain([Condition::TestAlert]) {
             assert!(STEPS.condition.contains_key(&condition), "{condition}");
         }
         for gate in Gate::ALL {

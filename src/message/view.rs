@@ -87,7 +87,7 @@ struct Link {
 
 impl View {
     pub fn new(notification: &Notification, context: &Context<'_>) -> Self {
-        let zone = (context.scheduler).map_or(TimeZone::UTC, |s| s.timezone.clone());
+        let zone = zone(notification, context);
         let words = Words::of(context.language);
         let speaker = speaker_of(notification, context, words, &zone);
         let english = speaker_of(notification, context, Words::of(Language::En), &zone);
@@ -151,6 +151,18 @@ impl View {
             id: safe::cut(&safe::line(&notification.id), 200),
         }
     }
+}
+
+/// The zone in which times are said.
+fn zone(notification: &Notification, context: &Context<'_>) -> TimeZone {
+    let named = (notification.proof.iter()).find_map(|fact| match fact {
+        Fact::NextTest { timezone, .. } => TimeZone::get(timezone).ok(),
+        _ => None,
+    });
+    let scheduler = context
+        .scheduler
+        .map(|scheduler| scheduler.timezone.clone());
+    scheduler.or(named).unwrap_or(TimeZone::UTC)
 }
 
 /// Whether the trouble is over.

@@ -23,6 +23,8 @@ service = "myteacher-production-app-service"
 container = "app"
 "#;
 
+const TOPIC: &str = "arn:aws:sns:ap-northeast-1:123456789012:watchdog-alerts";
+
 const TASK: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
 
 fn scheduler() -> Scheduler {
@@ -243,6 +245,26 @@ fn opened(condition: Condition) -> Notification {
             }],
             Handling::Watching,
         ),
+        Condition::TestAlert => (
+            vec![],
+            vec![
+                Fact::Watched {
+                    names: vec!["myteacher-production".to_owned()],
+                    more: 0,
+                },
+                Fact::Readers {
+                    topic: TOPIC.to_owned(),
+                    confirmed: 2,
+                    pending: 1,
+                },
+                Fact::NextTest {
+                    at: Some(at("2026-12-01T01:00:00Z")),
+                    schedule: Some("cron(0 10 1 * ? *)".to_owned()),
+                    timezone: "Asia/Tokyo".to_owned(),
+                },
+            ],
+            Handling::Watching,
+        ),
     };
     Notification {
         id: "myteacher-production/loop/2026-11-24T03:50:00Z/opened".to_owned(),
@@ -278,6 +300,7 @@ fn silent(occasion: Occasion) -> Notification {
     let made = at("2026-11-24T03:55:00Z");
     let (minutes, handling) = match occasion {
         Occasion::Opened => return opened(Condition::SchedulerSilent),
+        Occasion::Test => return test_alert(),
         Occasion::Changed => (15, Handling::Restarting { cure, attempt: 1 }),
         Occasion::Reminder => (70, Handling::Proving { cure, at: made }),
         Occasion::Remediated => (
@@ -331,9 +354,26 @@ fn silent(occasion: Occasion) -> Notification {
     notification
 }
 
+/// A test alert, which is of no incident.
+fn test_alert() -> Notification {
+    let incident = "test-alert/2026-11-01T01:00:00Z";
+    Notification {
+        id: format!("{incident}/1"),
+        incident: incident.to_owned(),
+        at: at("2026-11-01T01:00:00Z"),
+        since: at("2026-11-01T01:00:00Z"),
+        occasion: Occasion::Test,
+        ..opened(Condition::TestAlert)
+    }
+}
+
 fn rendered(notification: &Notification, language: Language) -> Message {
     let scheduler = scheduler();
-    let scheduler = (notification.condition != Condition::Misconfigured).then_some(&scheduler);
+    let scheduler = (!matches!(
+        notification.condition,
+        Condition::Misconfigured | Condition::TestAlert
+    ))
+    .then_some(&scheduler);
     render(
         notification,
         &Context {
@@ -374,6 +414,44 @@ fn a_silence_from_beginning_to_end() {
                 );
             }
         }
+    }
+}
+
+/// Every reader can see that it is only a test, when the next one comes, and what to do if
+/// somebody else did not get it.
+#[test]
+fn a_test_alert_for_every_reader() {
+    for (language, code) in LANGUAGES {
+        let message = rendered(&test_alert(), language);
+        assert_sound(&message);
+        assert_no_holes(&message);
+        let mail = format!("Subject: {}\n\n{}", message.subject, message.text);
+        insta::assert_snapshot!(format!("test-alert-{code}-mail"), mail);
+        insta::assert_json_snapshot!(format!("test-alert-{code}-chat"), message.chat);
+    }
+    let message = rendered(&test_alert(), Language::En);
+    insta::assert_json_snapshot!("test-alert-machine", message.machine);
+
+    // What cannot be told is not made up.
+    let mut notification = test_alert();
+    notification.proof = vec![
+        Fact::Watched {
+            names: vec!["shop".to_owned(), "school".to_owned()],
+            more: 3,
+        },
+        Fact::ReadersUnknown {
+            why: "denied: SNS:GetTopicAttributes".to_owned(),
+        },
+        Fact::NextTest {
+            at: None,
+            schedule: None,
+            timezone: "UTC".to_owned(),
+        },
+    ];
+    for (language, code) in LANGUAGES {
+        let message = rendered(&notification, language);
+        assert_no_holes(&message);
+        insta::assert_snapshot!(format!("test-alert-by-hand-{code}"), message.text);
     }
 }
 
@@ -667,6 +745,23 @@ fn facts() -> Vec<Fact> {
         Fact::Mistakes {
             list: vec!["x".to_owned()],
         },
+        Fact::Watched {
+            names: vec!["x".to_owned()],
+            more: 1,
+        },
+        Fact::Readers {
+            topic: "x".to_owned(),
+            confirmed: 1,
+            pending: 0,
+        },
+        Fact::ReadersUnknown {
+            why: "x".to_owned(),
+        },
+        Fact::NextTest {
+            at: None,
+            schedule: Some("rate(30 days)".to_owned()),
+            timezone: "UTC".to_owned(),
+        },
     ];
     for fact in facts.iter().chain(&facts_of_causes()) {
         match fact {
@@ -699,7 +794,11 @@ fn facts() -> Vec<Fact> {
             | Fact::NothingSinceStart { .. }
             | Fact::CutOff { .. }
             | Fact::AllStopped { .. }
-            | Fact::StoppedAtEdge { .. } => {}
+            | Fact::StoppedAtEdge { .. }
+            | Fact::Watched { .. }
+            | Fact::Readers { .. }
+            | Fact::ReadersUnknown { .. }
+            | Fact::NextTest { .. } => {}
         }
     }
     facts
@@ -1014,11 +1113,11 @@ fn the_schema_knows_every_name() {
     };
     assert_eq!(
         names("/properties/condition/enum"),
-        ids(&mut Condition::ALL.iter().map(|c| c.id()))
+        ids(&mut (Condition::ALL.iter().map(|c| c.id())).chain([Condition::TestAlert.id()]))
     );
     assert_eq!(
         names("/properties/reason/enum"),
-        ids(&mut Occasion::ALL.iter().map(|o| o.id()))
+        ids(&mut (Occasion::ALL.iter().map(|o| o.id())).chain([Occasion::Test.id()]))
     );
     assert_eq!(
         names("/properties/handling/properties/blocked_by/items/enum"),
