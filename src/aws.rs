@@ -28,7 +28,7 @@ use crate::health::Health;
 use crate::http::Http;
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, ServiceFacts};
+use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts};
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
@@ -269,6 +269,13 @@ impl World for AwsWorld<'_> {
         let health = self.aws.http.health(endpoint, &scheduler.timezone);
         let what = "the look at the health endpoint";
         Some(observed(within(self.looks_end, what, health).await))
+    }
+
+    async fn readers(&self) -> Option<Observed<Readers>> {
+        let readers = sns::readers(self.aws, self.pass.topic?);
+        Some(observed(
+            within(self.looks_end, "the look at the subscriptions", readers).await,
+        ))
     }
 
     async fn publish(&self, message: &Message) -> Result<(), CallError> {

@@ -19,7 +19,7 @@ use crate::http::Http;
 use crate::line::{self, Kind, Line, LogEvent};
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts};
+use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, Readers, ServiceFacts};
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
@@ -252,6 +252,10 @@ impl World for LocalWorld {
             Ok(health) => Observed::Known(health),
             Err(error) => Observed::Unknown(error),
         })
+    }
+
+    async fn readers(&self) -> Option<Observed<Readers>> {
+        None
     }
 
     async fn publish(&self, message: &Message) -> Result<(), CallError> {

@@ -9,7 +9,7 @@ use crate::config::{Ecs, Endpoint, Scheduler};
 use crate::health::Health;
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, LogWindow, Observed, Probe, ServiceFacts};
+use crate::snapshot::{CallError, LogWindow, Observed, Probe, Readers, ServiceFacts};
 use crate::state::{State, Unreadable};
 
 /// The version of a stored state, for the conditional write; 0 before the first write.
@@ -63,6 +63,9 @@ pub trait World {
     /// What the application's health endpoint says; none where none is configured, and in a world
     /// that is not the present.
     async fn health(&self, scheduler: &Scheduler) -> Option<Observed<Health>>;
+
+    /// Who is subscribed to the alerts; none in a world without subscriptions.
+    async fn readers(&self) -> Option<Observed<Readers>>;
 
     /// Delivers a message.
     async fn publish(&self, message: &Message) -> Result<(), CallError>;

@@ -150,7 +150,8 @@ pub(super) fn next(
 /// Whether a restart by a person can help, and nothing speaks against it.
 fn may_restart_by_hand(notification: &Notification) -> bool {
     let helps = |wanted| {
-        (notification.causes.iter()).any(|cause| cause::restart_helps(&cause.id) == Some(wanted))
+        (notification.causes.iter())
+            .any(|cause| cause.restart_helps(notification.condition) == Some(wanted))
     };
     let by_cause = match notification.condition.restart() {
         RestartHelps::Yes | RestartHelps::OneTask => !helps(false),
@@ -232,6 +233,13 @@ impl Shell {
         let is_gone = replaced && replica.is_some();
         if let Some(task) = running.filter(|_| !replaced) {
             known.insert("running", task);
+        }
+        let topic = (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Readers { topic, .. } => Some(topic),
+            _ => None,
+        });
+        if let Some(topic) = topic {
+            known.insert("topic", safe::name(topic));
         }
         if let Some(task) = replica {
             known.insert("task", task);
@@ -319,6 +327,7 @@ impl Shell {
             "network",
             "selector",
             "task",
+            "topic",
             "running",
             "tail_from",
             "scheduler",
@@ -409,7 +418,7 @@ mod tests {
 
     #[test]
     fn the_data_is_complete() {
-        for condition in Condition::ALL {
+        for condition in (Condition::ALL.into_iter()).chain([Condition::TestAlert]) {
             assert!(STEPS.condition.contains_key(&condition), "{condition}");
         }
         for gate in Gate::ALL {
