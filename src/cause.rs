@@ -322,7 +322,8 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
         | Condition::DuplicateRuns
         | Condition::LogsSilent
         | Condition::WatchdogBlind
-        | Condition::Misconfigured => Vec::new(),
+        | Condition::Misconfigured
+        | Condition::TestAlert => Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ use super::{Context, safe, words};
 use crate::cause::{self, Step};
 use crate::condition::{Condition, Fact, RestartHelps};
 use crate::config::{EcsTarget, Scheduler};
+use crate::health::Sign;
 use crate::plan::{Gate, Handling, Notification};
 
 /// The most steps of a message: more are not read at 3 a.m.
@@ -157,8 +158,11 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
         RestartHelps::ByCause => helps(true) && !helps(false),
         RestartHelps::No => false,
     };
-    let busy = (notification.proof.iter())
-        .any(|fact| matches!(fact, Fact::MayBeRunning { jobs } if !jobs.is_empty()));
+    let busy = (notification.proof.iter()).any(|fact| match fact {
+        Fact::MayBeRunning { jobs } => !jobs.is_empty(),
+        Fact::Health { sign, .. } => *sign == Sign::Alive,
+        _ => false,
+    });
     let free = match &notification.handling {
         Handling::Watching | Handling::CureFailed { error: Some(_), .. } => true,
         // It was made, and did not help: another one is no first aid.
@@ -229,6 +233,13 @@ impl Shell {
         let is_gone = replaced && replica.is_some();
         if let Some(task) = running.filter(|_| !replaced) {
             known.insert("running", task);
+        }
+        let topic = (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Readers { topic, .. } => Some(topic),
+            _ => None,
+        });
+        if let Some(topic) = topic {
+            known.insert("topic", safe::name(topic));
         }
         if let Some(task) = replica {
             known.insert("task", task);
@@ -316,6 +327,7 @@ impl Shell {
             "network",
             "selector",
             "task",
+            "topic",
             "running",
             "tail_from",
             "scheduler",
@@ -406,7 +418,7 @@ mod tests {
 
     #[test]
     fn the_data_is_complete() {
-        for condition in Condition::ALL {
+        for condition in (Condition::ALL.into_iter()).chain([Condition::TestAlert]) {
             assert!(STEPS.condition.contains_key(&condition), "{condition}");
         }
         for gate in Gate::ALL {

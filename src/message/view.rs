@@ -12,6 +12,7 @@ use super::{Context, console, safe, steps};
 use crate::cause::{self, Evidence};
 use crate::condition::{Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, Language, ReplicaCure, Scheduler};
+use crate::health::Sign;
 use crate::plan::{Handling, Notification, Occasion};
 use crate::snapshot::Obstacle;
 
@@ -87,7 +88,7 @@ struct Link {
 
 impl View {
     pub fn new(notification: &Notification, context: &Context<'_>) -> Self {
-        let zone = (context.scheduler).map_or(TimeZone::UTC, |s| s.timezone.clone());
+        let zone = zone(notification, context);
         let words = Words::of(context.language);
         let speaker = speaker_of(notification, context, words, &zone);
         let english = speaker_of(notification, context, Words::of(Language::En), &zone);
@@ -153,6 +154,18 @@ impl View {
     }
 }
 
+/// The zone in which times are said.
+fn zone(notification: &Notification, context: &Context<'_>) -> TimeZone {
+    let named = (notification.proof.iter()).find_map(|fact| match fact {
+        Fact::NextTest { timezone, .. } => TimeZone::get(timezone).ok(),
+        _ => None,
+    });
+    let scheduler = context
+        .scheduler
+        .map(|scheduler| scheduler.timezone.clone());
+    scheduler.or(named).unwrap_or(TimeZone::UTC)
+}
+
 /// Whether the trouble is over.
 fn ended(occasion: Occasion) -> bool {
     matches!(occasion, Occasion::Remediated | Occasion::Resolved)
@@ -210,7 +223,8 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         occasion => notification.occasion.id(),
         severity => notification.severity.id(),
         subject => one.map(safe::evidence),
-        paused => notification.proof.iter().any(|fact| matches!(fact, Fact::Paused { .. })),
+        paused => facts().any(|fact| matches!(fact, Fact::Paused { .. })),
+        alive => facts().any(|fact| matches!(fact, Fact::Health { sign: Sign::Alive, .. })),
         short => one.map(|one| safe::cut(&safe::evidence(one), MAX_SHORT)),
         since => notification.since.to_string(),
         until => notification.until.map(|until| until.to_string()),

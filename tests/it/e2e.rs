@@ -15,6 +15,7 @@ mod deployed;
 pub mod emulator;
 mod faults;
 mod inbox;
+mod permissions;
 pub mod process;
 mod proxy;
 mod rie;

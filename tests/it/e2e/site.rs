@@ -67,11 +67,28 @@ impl<'a> Site<'a> {
 
     /// The one task that runs.
     pub fn task(&self) -> String {
+        let mut tasks = self.tasks();
+        assert_eq!(tasks.len(), 1, "{tasks:?}");
+        tasks.remove(0)
+    }
+
+    /// The tasks that run.
+    pub fn tasks(&self) -> Vec<String> {
         let list = json!({"cluster": self.cluster, "serviceName": self.service});
         let answer = self.aws.json(&ECS, "ListTasks", &list);
         let tasks = answer["taskArns"].as_array().unwrap();
-        assert_eq!(tasks.len(), 1, "{answer}");
-        last_part(&tasks[0])
+        tasks.iter().map(last_part).collect()
+    }
+
+    /// Changes how many tasks are to run.
+    pub fn scale(&self, tasks: u32) {
+        let update = json!({
+            "cluster": self.cluster,
+            "service": self.service,
+            "desiredCount": tasks,
+        });
+        self.aws.json(&ECS, "UpdateService", &update);
+        assert_eq!(self.tasks().len(), tasks as usize);
     }
 
     /// The ids of the service's deployments.
