@@ -285,6 +285,19 @@ pub enum Fact {
         /// Wanted.
         desired: u32,
     },
+    /// Tasks since the last heartbeat, where each run of the scheduler is a task of its own.
+    Runs {
+        /// Started since then, or to be started.
+        started: u32,
+        /// Of these, failed.
+        failed: u32,
+        /// Not ended yet, whenever they were started.
+        running: u32,
+        /// When the newest one that ECS knows was started.
+        newest: Option<Timestamp>,
+        /// Who started it, in ECS's words.
+        by: Option<String>,
+    },
     /// ECS could not be asked, or is not configured.
     EcsUnknown {
         /// Why.

@@ -46,7 +46,7 @@ const LONGEST_PAUSE: [SignedDuration; 2] = [
 /// The conditions of all jobs. `state` has the look's log folded in and the due times accounted.
 pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding> {
     let cases: Vec<Case<'_>> = (scheduler.jobs.iter())
-        .filter_map(|job| Case::new(job, state, now))
+        .filter_map(|job| Case::new(job, scheduler, state, now))
         .collect();
     let judges = [overdue, failing, overrun, twice];
     judges
@@ -59,16 +59,23 @@ pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding
 struct Case<'a> {
     job: &'a Job,
     history: &'a JobHistory,
+    scheduler: &'a Scheduler,
     state: &'a State,
     now: Timestamp,
 }
 
 impl<'a> Case<'a> {
-    fn new(job: &'a Job, state: &'a State, now: Timestamp) -> Option<Self> {
+    fn new(
+        job: &'a Job,
+        scheduler: &'a Scheduler,
+        state: &'a State,
+        now: Timestamp,
+    ) -> Option<Self> {
         let history = state.jobs.get(&job.name)?;
         Some(Self {
             job,
             history,
+            scheduler,
             state,
             now,
         })
@@ -181,9 +188,10 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
-/// The run that is in progress, where its line told of its start and is its stream's last.
+/// The run that is in progress, where its line told of its start and is its stream's last. The
+/// last line of a task that runs once tells nothing: it has ended since, for all that is known.
 fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
-    let start = *case.history.starts.last()?;
+    let start = *(case.history.starts.last()).filter(|_| !case.scheduler.runs_as_tasks())?;
     let ended = case.history.ended_at.max(case.history.failed_at);
     let is_last = (case.state.heartbeats.streams.values())
         .any(|stream| stream.last.as_second() == start.as_second());

@@ -108,7 +108,13 @@ impl ServiceHistory {
         let is_about = self.about(ecs);
         (self.looks[..end].iter().rev())
             .find(|look| is_about(look))
-            .map(|look| look.facts.clone())
+            .map(|look| {
+                let mut facts = look.facts.clone();
+                if matches!(ecs.target, EcsTarget::TaskDefinition { .. }) {
+                    facts.tasks.retain(|task| !task.is_of_service());
+                }
+                facts
+            })
     }
 
     /// Every deployment of a service that a line tells of, as the newest line tells it, oldest

@@ -7,11 +7,12 @@ use jiff::SignedDuration;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Context, safe, words};
-use crate::cause::{self, Step};
+use crate::cause::{self, SetUp, Step};
 use crate::condition::{Condition, Fact, RestartHelps};
-use crate::config::{EcsTarget, Scheduler};
+use crate::config::{Cure, EcsTarget, Scheduler};
 use crate::plan::{Gate, Handling, Notification};
 
 /// The most steps of a message: more are not read at 3 a.m.
@@ -100,6 +101,7 @@ pub(super) fn next(
     let mut shown: Vec<Shown> = Vec::new();
     for step in of_causes.chain(of_condition.into_iter().flatten()) {
         let wanted = (restart || !step.restart)
+            && step.only.is_none_or(|only| only == shell.set_up)
             && (step.conditions.is_empty()
                 || step.conditions.iter().any(|id| id == condition.id()));
         let Some(mut command) = shell.command(step).filter(|_| wanted) else {
@@ -129,10 +131,16 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
     let by_cause = match notification.condition.restart() {
         RestartHelps::Yes | RestartHelps::OneTask => !helps(false),
         RestartHelps::ByCause => helps(true) && !helps(false),
-        RestartHelps::No => false,
+        // Where no task was started, one that a person starts does what the schedule should.
+        RestartHelps::No => {
+            (notification.proof.iter()).any(|fact| matches!(fact, Fact::Runs { started: 0, .. }))
+        }
     };
-    let busy = (notification.proof.iter())
-        .any(|fact| matches!(fact, Fact::MayBeRunning { jobs } if !jobs.is_empty()));
+    let busy = (notification.proof.iter()).any(|fact| match fact {
+        Fact::MayBeRunning { jobs } => !jobs.is_empty(),
+        Fact::Runs { running, .. } => *running > 0,
+        _ => false,
+    });
     let free = match &notification.handling {
         Handling::Watching | Handling::CureFailed { .. } => true,
         Handling::Withheld { blocked_by, .. } => blocked_by.iter().all(|gate| rule(*gate).by_hand),
@@ -156,6 +164,7 @@ struct Rendered {
 struct Shell {
     env: Environment<'static>,
     known: BTreeMap<&'static str, String>,
+    set_up: SetUp,
     can_exec: bool,
     is_laravel: bool,
 }
@@ -176,6 +185,10 @@ impl Shell {
         {
             known.insert("task", safe::name(crate::history::task_of(task)));
         }
+        let started = |fact: &Fact| matches!(fact, Fact::Runs { started, .. } if *started > 0);
+        if !notification.proof.iter().any(started) {
+            known.insert("idle", "yes".to_owned());
+        }
         if let Some(job) = notification.job().filter(|job| is_artisan_command(job)) {
             known.insert("job", safe::name(job));
         }
@@ -190,6 +203,11 @@ impl Shell {
                 env
             },
             known,
+            set_up: if context.scheduler.is_some_and(Scheduler::runs_as_tasks) {
+                SetUp::Tasks
+            } else {
+                SetUp::Container
+            },
             is_laravel: context.scheduler.is_none_or(|s| s.preset.is_laravel()),
             can_exec: !STEPS.no_exec.contains(&notification.condition),
         }
@@ -206,7 +224,11 @@ impl Shell {
             (None, Some(_)) if !self.can_exec => None,
             (None, Some(inner)) => {
                 let inner = self.inner(inner)?;
-                let outer = self.render("exec", Some(&inner));
+                // A task that runs once is gone before anybody is in it; another one is not.
+                let outer = match self.set_up {
+                    SetUp::Container => self.render("exec", Some(&inner)),
+                    SetUp::Tasks => self.render("exec-once", Some(&inner)),
+                };
                 Some(outer.map_or(
                     Rendered {
                         text: Some(inner),
@@ -251,9 +273,16 @@ impl Shell {
             "task",
             "tail_from",
         ];
+        let overrides = match (self.known.get("container"), inner) {
+            (Some(container), Some(inner)) => overrides(container, &["sh", "-c", inner]),
+            _ => self.known.get("overrides").cloned().unwrap_or_default(),
+        };
         let values: BTreeMap<&str, &str> = (all.into_iter())
             .map(|key| (key, self.known.get(key).map_or("", String::as_str)))
-            .chain([("inner", inner.unwrap_or_default())])
+            .chain([
+                ("inner", inner.unwrap_or_default()),
+                ("overrides", overrides.as_str()),
+            ])
             .collect();
         let values = context! { ..Value::from(Serde(&values)) };
         self.env.render_str(&command.run, values).ok()
@@ -292,6 +321,15 @@ fn names(scheduler: &Scheduler, known: &mut BTreeMap<&'static str, String>) {
             let family = definition.rsplit('/').next().unwrap_or(definition);
             let family = family.split(':').next().unwrap_or(family);
             put("definition", definition);
+            let command: Vec<&str> = (scheduler.remediation.command.iter())
+                .map(String::as_str)
+                .collect();
+            let is_its_own =
+                scheduler.preset.is_laravel() || scheduler.remediation.action == Cure::RunTask;
+            if let (Some(container), false, true) = (&ecs.container, command.is_empty(), is_its_own)
+            {
+                put("overrides", &overrides(container, &command));
+            }
             put("selector", &format!("--family {}", safe::shell(family)));
             if !subnets.is_empty() {
                 let public = if *assign_public_ip {
@@ -310,6 +348,11 @@ fn names(scheduler: &Scheduler, known: &mut BTreeMap<&'static str, String>) {
             }
         }
     }
+}
+
+/// What RunTask runs in a container in place of its own command.
+fn overrides(container: &str, command: &[&str]) -> String {
+    json!({"containerOverrides": [{"name": container, "command": command}]}).to_string()
 }
 
 /// Whether a job's name is an artisan command that can be pasted: closures and classes have names

@@ -12,7 +12,7 @@ use super::{Context, console, safe, steps};
 use crate::cause;
 use crate::condition::Fact;
 use crate::config::{EcsTarget, Language, Scheduler};
-use crate::plan::{Handling, Notification, Occasion};
+use crate::plan::{Handling, Notification};
 
 /// The longest name in a headline, in bytes; the whole name stands below and in commands.
 const MAX_NAME: usize = 40;
@@ -91,7 +91,7 @@ impl View {
         let none = || context! {};
         let occasion = notification.occasion.id();
         let condition = notification.condition.id();
-        let ended = ended(notification.occasion);
+        let ended = notification.is_over();
         let handling = handling(notification);
         let say_handling = |part| {
             let id = handling.get_attr("handling").unwrap_or_default();
@@ -143,11 +143,6 @@ impl View {
     }
 }
 
-/// Whether the trouble is over.
-fn ended(occasion: Occasion) -> bool {
-    matches!(occasion, Occasion::Remediated | Occasion::Resolved)
-}
-
 /// A speaker that knows the notification, `now` and `over` included.
 fn speaker_of(
     notification: &Notification,
@@ -165,7 +160,7 @@ fn speaker_of(
 
 /// What every phrase may use; see the head of `en.toml`.
 fn known(notification: &Notification, context: &Context<'_>) -> Value {
-    let ended = ended(notification.occasion);
+    let ended = notification.is_over();
     let end = notification.until.unwrap_or(notification.at);
     let place = context.scheduler.map(place);
     // Several jobs may be one by now.
@@ -175,6 +170,8 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
             _ => None,
         })
     });
+    let handling = handling(notification);
+    let of_handling = |key| handling.get_attr(key).unwrap_or_default();
     context! {
         name => safe::cut(&safe::line(&notification.scheduler), MAX_NAME),
         condition => notification.condition.id(),
@@ -189,7 +186,12 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         lasted => end.duration_since(notification.since).as_secs(),
         ended,
         laravel => context.scheduler.is_none_or(|s| s.preset.is_laravel()),
-        handling => handling(notification).get_attr("handling").unwrap_or_default(),
+        handling => of_handling("handling"),
+        cure => of_handling("cure").as_str().unwrap_or_default().to_owned(),
+        started => (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Runs { started, .. } => Some(*started),
+            _ => None,
+        }),
         ..place.unwrap_or_default()
     }
 }

@@ -24,4 +24,5 @@ mod month;
 mod pass;
 mod replay;
 mod stage;
+mod tasks;
 mod tidy;

@@ -462,6 +462,20 @@ fn facts() -> Vec<Fact> {
             running: 1,
             desired: 2,
         },
+        Fact::Runs {
+            started: 0,
+            failed: 0,
+            running: 1,
+            newest: Some(then),
+            by: Some("chronos-schedule/every-minute".to_owned()),
+        },
+        Fact::Runs {
+            started: 2,
+            failed: 1,
+            running: 0,
+            newest: None,
+            by: None,
+        },
         Fact::EcsUnknown {
             why: "x".to_owned(),
         },
@@ -535,6 +549,7 @@ fn facts() -> Vec<Fact> {
             | Fact::Allowed { .. }
             | Fact::OtherLines { .. }
             | Fact::Tasks { .. }
+            | Fact::Runs { .. }
             | Fact::EcsUnknown { .. }
             | Fact::MayBeRunning { .. }
             | Fact::Aborts { .. }
