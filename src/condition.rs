@@ -285,8 +285,10 @@ pub enum Fact {
         /// Wanted.
         desired: u32,
     },
-    /// Tasks since the last heartbeat, where each run of the scheduler is a task of its own.
+    /// Tasks, where each run of the scheduler is one of its own.
     Runs {
+        /// Counted from here on.
+        since: Timestamp,
         /// Started since then, or to be started.
         started: u32,
         /// Of these, failed.

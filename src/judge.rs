@@ -321,8 +321,8 @@ pub fn look(
         let going = facts.tasks.iter().filter(|task| !task.is_stopped());
         look.busy_tasks = going.map(|task| task.id.clone()).collect();
         // One that was never heard may not be a scheduler at all.
-        look.none_started = (look.silence.last)
-            .is_some_and(|last| Runs::since(scheduler, state, facts, last).is_none_started());
+        look.none_started = (look.silence.last).is_some()
+            && (scene.runs(now - look.silence.allowed)).is_some_and(|runs| runs.is_none_started());
     } else if let Some(facts) = facts {
         look.findings.extend(stuck_deployment(facts, now));
         // A deployment replaces tasks, and excuses those that do not speak yet.
@@ -693,10 +693,19 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// The tasks since a moment, where each run is one and ECS could be asked.
+    /// The tasks since a moment, where each run is one and ECS could be asked. Lately is within
+    /// the allowed silence.
     fn runs(&self, since: Timestamp) -> Option<Runs<'a>> {
         let facts = (self.service).filter(|_| self.scheduler.runs_as_tasks())?;
-        Some(Runs::since(self.scheduler, self.state, facts, since))
+        let allowed = (self.state.heartbeats).stale_after(self.scheduler.stale_after);
+        let lately = self.now - allowed;
+        Some(Runs::since(
+            self.scheduler,
+            self.state,
+            facts,
+            since.min(lately),
+            lately,
+        ))
     }
 
     /// A finding with the causes that can be proven; without any, it shows the newest errors.

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::condition::Fact;
 use crate::config::Scheduler;
+use crate::plan::CureKind;
 use crate::snapshot::{Container, ServiceFacts, Task};
 use crate::state::State;
 
@@ -15,6 +16,10 @@ pub(super) struct Runs<'a> {
     begun: Vec<&'a Task>,
     /// Those of them that failed: the scheduler's container did not end well, or never began.
     failed: Vec<&'a Task>,
+    /// Those of them that were started so lately that something starts tasks at present.
+    recent: Vec<&'a Task>,
+    /// Lately is after this.
+    recent_from: Timestamp,
     /// Those that have not ended, whenever they were started.
     going: Vec<&'a Task>,
     /// The newest one that ECS knows; it forgets them after about an hour.
@@ -22,48 +27,53 @@ pub(super) struct Runs<'a> {
 }
 
 impl<'a> Runs<'a> {
-    /// The runs since a moment: the last heartbeat, or the first look.
+    /// The runs since a moment, the last heartbeat mostly, and those since a later one.
     pub fn since(
         scheduler: &Scheduler,
         state: &State,
         facts: &'a ServiceFacts,
         since: Timestamp,
+        recent_from: Timestamp,
     ) -> Self {
-        let container = scheduler
-            .ecs
-            .as_ref()
-            .and_then(|ecs| ecs.container.as_deref());
+        let ecs = scheduler.ecs.as_ref();
+        let container = ecs.and_then(|ecs| ecs.container.as_deref());
         let by_hand = |task: &Task| {
             (state.restarts.attempts.iter())
-                .any(|a| !a.token.is_empty() && a.token == task.started_by)
+                .any(|a| a.cure == CureKind::RunTask && a.token == task.started_by)
         };
         let tasks = || facts.tasks.iter().filter(|task| !by_hand(task));
         // One whose containers never ran was to begin before it was given up.
-        let began = |task: &Task| match task.started_at.or(task.stopped_at) {
-            Some(at) => at > since,
-            None => true,
+        let began_after = |task: &Task, from: Timestamp| {
+            (task.started_at.or(task.stopped_at)).is_none_or(|at| at > from)
         };
-        let begun: Vec<&Task> = tasks().filter(|task| began(task)).collect();
+        let begun: Vec<&Task> = tasks().filter(|task| began_after(task, since)).collect();
+        let of_begun = |such: &dyn Fn(&Task) -> bool| -> Vec<&Task> {
+            begun.iter().copied().filter(|task| such(task)).collect()
+        };
         Self {
-            failed: (begun.iter().copied())
-                .filter(|task| task.is_stopped() && !ended_well(task, container))
-                .collect(),
-            begun,
+            failed: of_begun(&|task| task.is_stopped() && !ended_well(task, container)),
+            recent: of_begun(&|task| began_after(task, recent_from)),
+            recent_from,
             going: tasks().filter(|task| !task.is_stopped()).collect(),
             newest: tasks().max_by_key(|task| task.started_at),
+            begun,
         }
     }
 
-    /// Whether nothing was started: the schedule is off, gone, or its calls are refused.
+    /// Whether nothing is started: the schedule is off, gone, or its calls are refused.
     pub fn is_none_started(&self) -> bool {
-        self.begun.is_empty()
+        self.recent.is_empty()
     }
 
-    /// Whether no run came about: none was started, or all that were failed or hang before their
+    /// Whether no run comes about: none is started, or all that were failed or hang before their
     /// containers run.
     pub fn is_none_alive(&self) -> bool {
-        (self.begun.iter())
-            .all(|task| task.started_at.is_none() || self.failed.iter().any(|f| f.id == task.id))
+        let came_up = |task: &&Task| task.started_at.is_some() && !self.has_failed(task);
+        self.is_none_started() || !self.begun.iter().any(came_up)
+    }
+
+    fn has_failed(&self, task: &Task) -> bool {
+        self.failed.iter().any(|failed| failed.id == task.id)
     }
 
     /// The task that excuses the silence, where no run before it had the time to speak.
@@ -88,11 +98,13 @@ impl<'a> Runs<'a> {
 
     /// The runs as a fact.
     pub fn fact(&self) -> Fact {
-        let count = |tasks: &[&Task]| u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        let count = |tasks: usize| u32::try_from(tasks).unwrap_or(u32::MAX);
+        let failed = self.recent.iter().filter(|task| self.has_failed(task));
         Fact::Runs {
-            started: count(&self.begun),
-            failed: count(&self.failed),
-            running: count(&self.going),
+            since: self.recent_from,
+            started: count(self.recent.len()),
+            failed: count(failed.count()),
+            running: count(self.going.len()),
             newest: self.newest.and_then(|task| task.started_at),
             by: (self.newest.map(|task| task.started_by.clone())).filter(|by| !by.is_empty()),
         }

@@ -463,6 +463,7 @@ fn facts() -> Vec<Fact> {
             desired: 2,
         },
         Fact::Runs {
+            since: then,
             started: 0,
             failed: 0,
             running: 1,
@@ -470,6 +471,7 @@ fn facts() -> Vec<Fact> {
             by: Some("chronos-schedule/every-minute".to_owned()),
         },
         Fact::Runs {
+            since: then,
             started: 2,
             failed: 1,
             running: 0,

@@ -350,7 +350,7 @@ fn the_next_task_does_not_excuse_those_before_it() {
         told(&[plan.clone()]),
         [(Condition::SchedulerSilent, Occasion::Opened)]
     );
-    assert_eq!(runs_of(&plan), (7, 0, 7));
+    assert_eq!(runs_of(&plan), (5, 0, 7));
 }
 
 /// A job that runs for long in one task keeps no other from starting, and excuses no silence.
@@ -380,7 +380,7 @@ fn a_long_job_in_one_task_silences_no_other() {
     let plans = schedule.passes(35);
     assert_eq!(told(&plans), [(Condition::ServiceDown, Occasion::Opened)]);
     let opened = plans.iter().find(|plan| !plan.notifications.is_empty());
-    // The task of minute 20 began after the last heartbeat, and may be busy.
+    // The task of minute 20 may be busy; nothing is started after it.
     assert_eq!(runs_of(opened.unwrap()).2, 1);
 }
 
@@ -478,7 +478,7 @@ fn a_start_that_is_a_tasks_last_line_is_no_run_without_end() {
 #[test]
 fn a_scheduler_that_was_never_heard_and_never_started_is_not_started_by_the_watchdog() {
     let mut schedule = Schedule::new("");
-    schedule.pass(0);
+    let _ = schedule.pass(0);
     let plans = schedule.passes(60);
     assert_eq!(told(&plans), [(Condition::ServiceDown, Occasion::Opened)]);
     let gates = &plans
@@ -496,7 +496,7 @@ fn a_scheduler_that_was_never_heard_and_never_started_is_not_started_by_the_watc
 /// What keeps the watchdog from a run by hand, ten minutes after the last run.
 fn gates_after(more: &str, change: impl FnOnce(&mut Schedule)) -> Vec<Gate> {
     let mut schedule = after_half_an_hour(more);
-    schedule.pass(35);
+    let _ = schedule.pass(35);
     change(&mut schedule);
     let plan = schedule.pass(40);
     plan.remediation.expect("something to remedy").blocked_by
@@ -569,8 +569,8 @@ fn run_by_hand(schedule: &mut Schedule, minute: i64) -> Plan {
 #[test]
 fn a_run_by_hand_is_proven_and_mends_nothing() {
     let mut schedule = after_half_an_hour("");
-    schedule.pass(35);
-    run_by_hand(&mut schedule, 40);
+    let _ = schedule.pass(35);
+    let _ = run_by_hand(&mut schedule, 40);
     schedule.says(40, SPEAKS, Kind::Heartbeat(Pulse::Idle), "idle");
     // A second line of it, in the next look: not the schedule's sign of life either.
     schedule.says(40, minutes(6), Kind::Heartbeat(Pulse::Idle), "idle");
@@ -631,7 +631,7 @@ fn a_run_by_hand_is_proven_and_mends_nothing() {
 #[test]
 fn a_run_by_hand_whose_answer_was_lost_is_traced() {
     let mut schedule = after_half_an_hour("");
-    schedule.pass(35);
+    let _ = schedule.pass(35);
     let plan = schedule.pass(40);
     schedule.task(40).started_by = plan.remediation.unwrap().token;
     let plan = schedule.pass(45);
@@ -647,14 +647,14 @@ fn a_run_by_hand_whose_answer_was_lost_is_traced() {
 #[test]
 fn runs_by_hand_without_a_heartbeat_end_in_a_lock_out() {
     let mut schedule = after_half_an_hour("");
-    schedule.pass(35);
-    run_by_hand(&mut schedule, 40);
+    let _ = schedule.pass(35);
+    let _ = run_by_hand(&mut schedule, 40);
     let plans = schedule.passes(65);
     assert_eq!(
         told(&plans),
         [(Condition::ServiceDown, Occasion::RemediationFailed)]
     );
-    run_by_hand(&mut schedule, 70);
+    let _ = run_by_hand(&mut schedule, 70);
     let plans = schedule.passes(90);
     assert!(
         told(&plans).contains(&(Condition::ServiceDown, Occasion::LockedOut)),
@@ -666,8 +666,8 @@ fn runs_by_hand_without_a_heartbeat_end_in_a_lock_out() {
 #[test]
 fn deciding_twice_on_the_same_tasks_plans_nothing_new() {
     let mut schedule = after_half_an_hour("");
-    schedule.pass(35);
-    schedule.pass(40);
+    let _ = schedule.pass(35);
+    let _ = schedule.pass(40);
     let state: State = schedule.stage.state.clone();
     let (plan, again) = schedule.stage.decide();
     assert!(plan.is_empty(), "{plan}");
@@ -717,7 +717,7 @@ fn what_people_read_of_tasks() {
     let mut schedule = after_half_an_hour("");
     let plan = schedule.pass(35);
     mails("none-started", &plan.notifications[0], &schedule);
-    run_by_hand(&mut schedule, 40);
+    let _ = run_by_hand(&mut schedule, 40);
     schedule.says(40, SPEAKS, Kind::Heartbeat(Pulse::Idle), "idle");
     let plan = schedule.pass(45);
     mails("ran-by-hand", &plan.notifications[0], &schedule);
