@@ -378,6 +378,32 @@ mod tests {
     }
 
     #[test]
+    fn a_services_tasks_are_no_scheduled_ones() {
+        let scheduled = LINES.replace(
+            "\"startedBy\": \"ecs-svc/1\"",
+            "\"startedBy\": \"events-rule/x\"",
+        );
+        let tasks = Ecs {
+            target: EcsTarget::TaskDefinition {
+                definition: "app".to_owned(),
+                subnets: Vec::new(),
+                security_groups: Vec::new(),
+                assign_public_ip: false,
+            },
+            ..ecs("")
+        };
+        for (lines, ecs, expected) in [
+            (LINES, ecs("web"), 1),
+            (LINES, tasks.clone(), 0),
+            (scheduled.as_str(), tasks, 1),
+        ] {
+            let history = ServiceHistory::read(lines.as_bytes(), "ecs.jsonl").unwrap();
+            let facts = history.at(&ecs, "2026-11-24T05:00:00Z".parse().unwrap());
+            assert_eq!(facts.unwrap().tasks.len(), expected, "{ecs:?}");
+        }
+    }
+
+    #[test]
     fn mistakes_name_the_line() {
         let read = |text: &str| ServiceHistory::read(text.as_bytes(), "ecs.jsonl").unwrap_err();
         let error = read("\n{\"at\": \"then\"}\n").to_string();
