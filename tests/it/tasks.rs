@@ -228,7 +228,7 @@ fn no_task_was_started() {
     let mut schedule = after_half_an_hour("");
     let plan = schedule.pass(35);
     assert_eq!(
-        told(&[plan.clone()]),
+        told(std::slice::from_ref(&plan)),
         [(Condition::ServiceDown, Occasion::Opened)]
     );
     assert_eq!(runs_of(&plan), (0, 0, 0));
@@ -246,7 +246,7 @@ fn what_failed_before_the_silence_is_no_cause() {
     schedule.passes(30);
     let plan = schedule.pass(35);
     assert_eq!(
-        told(&[plan.clone()]),
+        told(std::slice::from_ref(&plan)),
         [(Condition::ServiceDown, Occasion::Opened)]
     );
     assert_eq!(plan.notifications[0].cause_id(), "unknown");
@@ -276,7 +276,7 @@ fn tasks_that_fail_are_told_with_their_reasons() {
         }
         let plan = schedule.pass(35);
         assert_eq!(
-            told(&[plan.clone()]),
+            told(std::slice::from_ref(&plan)),
             [(Condition::ServiceDown, Occasion::Opened)],
             "{cause}"
         );
@@ -347,7 +347,7 @@ fn the_next_task_does_not_excuse_those_before_it() {
     assert!(matches!(plan.reason, Reason::TaskStarting { .. }));
     let plan = schedule.pass(40);
     assert_eq!(
-        told(&[plan.clone()]),
+        told(std::slice::from_ref(&plan)),
         [(Condition::SchedulerSilent, Occasion::Opened)]
     );
     assert_eq!(runs_of(&plan), (5, 0, 7));
@@ -576,7 +576,7 @@ fn a_run_by_hand_is_proven_and_mends_nothing() {
     schedule.says(40, minutes(6), Kind::Heartbeat(Pulse::Idle), "idle");
     let plan = schedule.pass(45);
     assert_eq!(
-        told(&[plan.clone()]),
+        told(std::slice::from_ref(&plan)),
         [(Condition::ServiceDown, Occasion::Remediated)]
     );
     let notification = &plan.notifications[0];
