@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::config::nearest;
+use crate::snapshot::Obstacle;
 
 /// What can be wrong. The names are part of every message and of the replay contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -284,6 +285,9 @@ pub enum Fact {
         running: u32,
         /// Wanted.
         desired: u32,
+        /// The id of the newest one that runs, for commands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        newest: Option<String>,
     },
     /// Tasks, where each run of the scheduler is one of its own.
     Runs {
@@ -304,6 +308,9 @@ pub enum Fact {
     EcsUnknown {
         /// Why.
         why: String,
+        /// The kind of obstacle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        obstacle: Option<Obstacle>,
     },
     /// Jobs that may be running and keep the loop waiting.
     MayBeRunning {
@@ -351,6 +358,9 @@ pub enum Fact {
     Blind {
         /// Why, naming the action or the thing.
         why: String,
+        /// The kind of obstacle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        obstacle: Option<Obstacle>,
         /// Passes in a row.
         passes: u32,
     },

@@ -658,7 +658,7 @@ fn error_spike(
 
 /// The senses that have failed too often in a row.
 fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
-    let why = |sense: &str| -> Option<&CallError> {
+    let error = |sense: &str| -> Option<&CallError> {
         match sense {
             LOGS => snapshot.log.unknown(),
             _ => snapshot.service.as_ref().and_then(Observed::unknown),
@@ -667,6 +667,7 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
     (state.blind.iter())
         .filter(|(_, blind)| blind.passes >= BLIND_PASSES)
         .filter_map(|(sense, blind)| {
+            let error = error(sense)?;
             Some(Finding {
                 condition: Condition::WatchdogBlind,
                 subject: Some(sense.clone()),
@@ -674,7 +675,8 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
                 corroborated: true,
                 causes: Vec::new(),
                 proof: vec![Fact::Blind {
-                    why: why(sense)?.to_string(),
+                    why: error.to_string(),
+                    obstacle: Some(error.kind),
                     passes: blind.passes,
                 }],
                 pace: None,
@@ -759,9 +761,11 @@ impl<'a> Scene<'a> {
 }
 
 fn tasks_fact(facts: &ServiceFacts) -> Fact {
+    let newest = facts.running().max_by_key(|task| task.started_at);
     Fact::Tasks {
         running: u32::try_from(facts.running().count()).unwrap_or(u32::MAX),
         desired: facts.desired,
+        newest: newest.map(|task| task.id.clone()),
     }
 }
 
@@ -772,6 +776,7 @@ fn ecs_fact(scheduler: &Scheduler, snapshot: &Snapshot, runs: Option<&Runs<'_>>)
         Some(Observed::Known(facts)) => Some(runs.map_or_else(|| tasks_fact(facts), Runs::fact)),
         Some(Observed::Unknown(error)) => Some(Fact::EcsUnknown {
             why: error.to_string(),
+            obstacle: Some(error.kind),
         }),
         None => None,
     }

@@ -102,7 +102,8 @@ pub fn follow_up(
     outcomes
 }
 
-/// What became of a restart whose pass died between the claim and its answer.
+/// What became of a restart whose call was not answered: the pass died before, or the answer was
+/// lost.
 fn trace(attempt: &Attempt, facts: &ServiceFacts) -> Outcome {
     let after = attempt.claimed_at - CLOCK_SLACK;
     let started = match attempt.cure {
@@ -120,7 +121,7 @@ fn trace(attempt: &Attempt, facts: &ServiceFacts) -> Outcome {
     match started {
         Some(started) => Outcome::Made { started },
         None => Outcome::CallFailed {
-            error: "the pass ended before the call was answered".to_owned(),
+            error: "the call was not answered, and ECS shows nothing of it".to_owned(),
         },
     }
 }
@@ -382,6 +383,8 @@ pub fn settle(state: &mut State, answer: &Result<Option<String>, CallError>) {
             };
             attempt.note_task();
         }
+        // Whether it was made shows at ECS; until then the claim stands.
+        Err(error) if error.may_have_been_done() => {}
         Err(error) => {
             // What no retry can mend is not tried again.
             attempt.failed_calls += if error.retry_helps() {

@@ -27,6 +27,7 @@ struct Steps {
     no_exec: Vec<Condition>,
     condition: BTreeMap<Condition, Vec<Step>>,
     over: Vec<Step>,
+    occasion: BTreeMap<String, Vec<Step>>,
     gate: BTreeMap<String, GateRule>,
 }
 
@@ -58,11 +59,24 @@ static STEPS: LazyLock<Steps> =
 static COMMANDS: LazyLock<BTreeMap<String, Command>> =
     LazyLock::new(|| toml::from_str(include_str!("commands.toml")).expect("valid commands"));
 
+/// What Laravel's commands, and the search for them, hold.
+const OF_LARAVEL: [&str; 2] = ["artisan", "[s]chedule"];
+
+/// What the commands begin with that need ECS Exec.
+const EXEC: &str = "aws ecs execute-command ";
+
 /// A step as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Shown {
     pub say: String,
     pub command: Option<String>,
+}
+
+impl Shown {
+    /// Whether its command is run in the container by ECS Exec.
+    pub fn needs_exec(&self) -> bool {
+        (self.command.as_deref()).is_some_and(|command| command.starts_with(EXEC))
+    }
 }
 
 /// Whether all closed gates open by themselves.
@@ -86,7 +100,7 @@ pub(super) fn next(
     speaker: &words::Speaker,
     in_container: &str,
 ) -> Vec<Shown> {
-    let shell = Shell::new(notification, context);
+    let shell = Shell::new(notification, context, ended);
     let condition = notification.condition;
     let of_causes = (notification.causes.iter())
         .filter(|_| !ended || matches!(notification.handling, Handling::Cured { .. }))
@@ -97,9 +111,19 @@ pub(super) fn next(
     } else {
         STEPS.condition.get(&condition)
     };
+    let of_condition = || of_condition.into_iter().flatten();
+    let of_occasion = STEPS.occasion.get(notification.occasion.id());
+    let of_occasion = of_occasion.map_or(&[][..], Vec::as_slice);
+    // Where a restart can help it comes first: the log can be read while it is under way.
+    let first = of_condition().filter(|step| step.restart);
+    let rest = of_condition().filter(|step| !step.restart);
+    // What the occasion adds is last, and is not crowded out.
+    let room = MOST.saturating_sub(of_occasion.len());
+    let steps = (first.chain(of_causes).chain(rest).map(|step| (step, room)))
+        .chain(of_occasion.iter().map(|step| (step, MOST)));
     let restart = may_restart_by_hand(notification);
     let mut shown: Vec<Shown> = Vec::new();
-    for step in of_causes.chain(of_condition.into_iter().flatten()) {
+    for (step, most) in steps {
         let wanted = (restart || !step.restart)
             && step.only.is_none_or(|only| only == shell.set_up)
             && (step.conditions.is_empty()
@@ -113,7 +137,7 @@ pub(super) fn next(
         }
         let repeated =
             command.text.is_some() && shown.iter().any(|earlier| earlier.command == command.text);
-        if !repeated && shown.len() < MOST {
+        if !repeated && shown.len() < most {
             shown.push(Shown {
                 say,
                 command: command.text.take(),
@@ -123,18 +147,29 @@ pub(super) fn next(
     shown
 }
 
+/// Whether a restart can help. Where each run is a task of its own, one more helps where none was
+/// started, and only there.
+pub(super) fn restart_of(notification: &Notification) -> RestartHelps {
+    let runs = (notification.proof.iter()).find_map(|fact| match fact {
+        Fact::Runs { started, .. } => Some(*started),
+        _ => None,
+    });
+    match (notification.condition, runs) {
+        (Condition::ServiceDown, Some(0)) => RestartHelps::Yes,
+        (_, Some(_)) => RestartHelps::No,
+        (condition, None) => condition.restart(),
+    }
+}
+
 /// Whether a restart by a person can help, and nothing speaks against it.
 fn may_restart_by_hand(notification: &Notification) -> bool {
     let helps = |wanted| {
         (notification.causes.iter()).any(|cause| cause::restart_helps(&cause.id) == Some(wanted))
     };
-    let by_cause = match notification.condition.restart() {
+    let by_cause = match restart_of(notification) {
         RestartHelps::Yes | RestartHelps::OneTask => !helps(false),
         RestartHelps::ByCause => helps(true) && !helps(false),
-        // Where no task was started, one that a person starts does what the schedule should.
-        RestartHelps::No => {
-            (notification.proof.iter()).any(|fact| matches!(fact, Fact::Runs { started: 0, .. }))
-        }
+        RestartHelps::No => false,
     };
     let busy = (notification.proof.iter()).any(|fact| match fact {
         Fact::MayBeRunning { jobs } => !jobs.is_empty(),
@@ -142,7 +177,9 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
         _ => false,
     });
     let free = match &notification.handling {
-        Handling::Watching | Handling::CureFailed { .. } => true,
+        Handling::Watching | Handling::CureFailed { error: Some(_), .. } => true,
+        // It was made, and did not help: another one is no first aid.
+        Handling::CureFailed { error: None, .. } => false,
         Handling::Withheld { blocked_by, .. } => blocked_by.iter().all(|gate| rule(*gate).by_hand),
         Handling::Restarting { .. }
         | Handling::Proving { .. }
@@ -151,6 +188,23 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
         | Handling::ScaledToZero => false,
     };
     by_cause && free && !busy
+}
+
+/// Whether the tasks that the facts name have been replaced since, or are about to be.
+fn is_replaced(notification: &Notification, ended: bool) -> bool {
+    ended
+        || matches!(
+            notification.handling,
+            Handling::Restarting { .. } | Handling::Proving { .. } | Handling::CureFailed { .. }
+        )
+}
+
+/// The jobs that the trouble cost runs of.
+fn missed_jobs(notification: &Notification) -> impl Iterator<Item = &str> {
+    (notification.proof.iter()).filter_map(|fact| match fact {
+        Fact::MissedRuns { job, .. } => Some(job.as_str()),
+        _ => None,
+    })
 }
 
 /// A step's command, where it has one.
@@ -170,7 +224,7 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(notification: &Notification, context: &Context<'_>) -> Self {
+    fn new(notification: &Notification, context: &Context<'_>, ended: bool) -> Self {
         let mut known = BTreeMap::new();
         let from = notification
             .since
@@ -180,18 +234,40 @@ impl Shell {
         if let Some(scheduler) = context.scheduler {
             names(scheduler, &mut known);
         }
-        if notification.condition == Condition::ReplicaSilent
-            && let Some(task) = &notification.subject
-        {
-            known.insert("task", safe::name(crate::history::task_of(task)));
+        let replica = (notification.subject.as_deref())
+            .filter(|_| notification.condition == Condition::ReplicaSilent)
+            .map(|task| safe::name(crate::history::task_of(task)));
+        let newest = (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Tasks { newest, .. } => newest.as_deref().map(safe::name),
+            _ => None,
+        });
+        let running = replica.clone().or(newest);
+        let replaced = is_replaced(notification, ended);
+        // In another task there is nothing to see of this one.
+        let is_gone = replaced && replica.is_some();
+        if let Some(task) = running.filter(|_| !replaced) {
+            known.insert("running", task);
         }
         let started = |fact: &Fact| matches!(fact, Fact::Runs { started, .. } if *started > 0);
         if !notification.proof.iter().any(started) {
             known.insert("idle", "yes".to_owned());
         }
-        if let Some(job) = notification.job().filter(|job| is_artisan_command(job)) {
+        if let Some(task) = replica {
+            known.insert("task", task);
+        }
+        let mut jobs = notification
+            .job()
+            .into_iter()
+            .chain(missed_jobs(notification));
+        if let Some(job) = jobs.find(|job| is_artisan_command(job)) {
             known.insert("job", safe::name(job));
         }
+        if let Some(scheduler) = context.scheduler {
+            let unlock = json!({ "schedulers": [scheduler.name], "clear_lockout": true });
+            known.insert("unlock", unlock.to_string());
+            known.insert("scheduler", safe::name(&scheduler.name));
+        }
+        known.insert("condition", notification.condition.id().to_owned());
         Self {
             env: {
                 let mut env = words::environment();
@@ -209,7 +285,7 @@ impl Shell {
                 SetUp::Container
             },
             is_laravel: context.scheduler.is_none_or(|s| s.preset.is_laravel()),
-            can_exec: !STEPS.no_exec.contains(&notification.condition),
+            can_exec: !STEPS.no_exec.contains(&notification.condition) && !is_gone,
         }
     }
 
@@ -247,7 +323,7 @@ impl Shell {
     /// What is run in the container, with the job filled in. None where it names one and none
     /// can be named, and for Laravel's commands where the application is another.
     fn inner(&self, template: &str) -> Option<String> {
-        if template.contains("artisan") && !self.is_laravel {
+        if OF_LARAVEL.iter().any(|word| template.contains(word)) && !self.is_laravel {
             return None;
         }
         if !template.contains("{{ job }}") {
@@ -271,7 +347,11 @@ impl Shell {
             "network",
             "selector",
             "task",
+            "running",
             "tail_from",
+            "scheduler",
+            "condition",
+            "unlock",
         ];
         let overrides = match (self.known.get("container"), inner) {
             (Some(container), Some(inner)) => overrides(container, &["sh", "-c", inner]),
@@ -374,6 +454,7 @@ fn group_name(group: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Occasion;
 
     #[test]
     fn the_data_is_complete() {
@@ -385,7 +466,18 @@ mod tests {
         }
         let of_causes = cause::all().iter().flat_map(|entry| &entry.steps);
         let of_conditions = STEPS.condition.values().flatten();
-        for step in of_causes.chain(of_conditions).chain(&STEPS.over) {
+        let of_occasions = STEPS.occasion.values().flatten();
+        for id in STEPS.occasion.keys() {
+            assert!(
+                Occasion::ALL.iter().any(|occasion| occasion.id() == id),
+                "{id}"
+            );
+        }
+        for step in of_causes
+            .chain(of_conditions)
+            .chain(&STEPS.over)
+            .chain(of_occasions)
+        {
             let languages: Vec<&str> = step.say.keys().map(String::as_str).collect();
             assert_eq!(languages, ["en", "ja"], "{step:?}");
             if let Some(name) = &step.command {

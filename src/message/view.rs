@@ -10,9 +10,10 @@ use serde::Serialize;
 use super::words::{Speaker, Words};
 use super::{Context, console, safe, steps};
 use crate::cause;
-use crate::condition::Fact;
-use crate::config::{EcsTarget, Language, Scheduler};
+use crate::condition::{Fact, RestartHelps, Slot};
+use crate::config::{Cure, EcsTarget, Language, ReplicaCure, Scheduler};
 use crate::plan::{Handling, Notification};
+use crate::snapshot::Obstacle;
 
 /// The longest name in a headline, in bytes; the whole name stands below and in commands.
 const MAX_NAME: usize = 40;
@@ -51,6 +52,8 @@ pub(super) struct View {
     handling: String,
     gates: Vec<String>,
     pub steps: Vec<steps::Shown>,
+    /// What the commands among the steps need; empty where none needs anything.
+    needed: String,
     links: Vec<Link>,
     /// The service and the log groups, for chat.
     pub resources: Vec<String>,
@@ -103,6 +106,11 @@ impl View {
         let label = |key: &str| speaker.say(&["label", key], none());
         let (missed, proof): (Vec<&Fact>, Vec<&Fact>) =
             (notification.proof.iter()).partition(|fact| ended && fact.is_of_missed_runs());
+        let steps = steps::next(notification, context, ended, &speaker, &label("container"));
+        let needed = match steps.iter().any(steps::Shown::needs_exec) {
+            true => label("exec"),
+            false => String::new(),
+        };
         Self {
             subject: english.say(&["occasion", occasion, "subject"], none()),
             head: Head {
@@ -132,7 +140,8 @@ impl View {
                     .collect(),
                 _ => Vec::new(),
             },
-            steps: steps::next(notification, context, ended, &speaker, &label("container")),
+            steps,
+            needed,
             links: links(notification, context, &label("logs"), &label("tasks")),
             resources: context.scheduler.map(resources).unwrap_or_default(),
             label: words.value().get_attr("label").unwrap_or_default(),
@@ -172,7 +181,26 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
     });
     let handling = handling(notification);
     let of_handling = |key| handling.get_attr(key).unwrap_or_default();
+    let facts = || notification.proof.iter();
+    let obstacle = facts().find_map(|fact| match fact {
+        Fact::Blind { obstacle, .. } => *obstacle,
+        _ => None,
+    });
+    let mistakes = facts().find_map(|fact| match fact {
+        Fact::Mistakes { list } => Some(list.len()),
+        _ => None,
+    });
+    let of_loop = notification.condition.slot() == Slot::Loop;
     context! {
+        region => safe::line(context.region),
+        obstacle => obstacle.map(Serde),
+        passes_by_itself => obstacle.is_some_and(Obstacle::passes_by_itself),
+        mistakes => mistakes.unwrap_or_default(),
+        of_loop,
+        costs => facts().any(Fact::is_of_missed_runs),
+        jobs_known => context.scheduler.is_some_and(|s| !s.jobs.is_empty()),
+        restart_helps => steps::restart_of(notification) != RestartHelps::No,
+        restart_configured => context.scheduler.is_some_and(|s| is_restart_configured(s, notification)),
         name => safe::cut(&safe::line(&notification.scheduler), MAX_NAME),
         condition => notification.condition.id(),
         occasion => notification.occasion.id(),
@@ -193,6 +221,16 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
             _ => None,
         }),
         ..place.unwrap_or_default()
+    }
+}
+
+/// Whether a cure is configured for such a condition.
+fn is_restart_configured(scheduler: &Scheduler, notification: &Notification) -> bool {
+    let rules = &scheduler.remediation;
+    match steps::restart_of(notification) {
+        RestartHelps::Yes | RestartHelps::ByCause => rules.action != Cure::None,
+        RestartHelps::OneTask => rules.replica_action != ReplicaCure::None,
+        RestartHelps::No => false,
     }
 }
 
@@ -261,6 +299,7 @@ fn say_facts(facts: &[&Fact], speaker: &Speaker) -> Vec<String> {
             let said = speaker.say(&["fact", &id], Value::from(Serde(safe::json(fields))));
             safe::cut(&said, MAX_FACT)
         })
+        .flat_map(|said| said.lines().map(str::to_owned).collect::<Vec<_>>())
         .filter(|said| !said.is_empty())
         .collect()
 }

@@ -22,6 +22,7 @@ mod line;
 mod message;
 mod month;
 mod pass;
+mod redaction;
 mod replay;
 mod stage;
 mod tasks;
