@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::config::{Ecs, Limits, Scheduler};
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, ServiceFacts};
+use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts};
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
@@ -257,6 +257,13 @@ impl World for AwsWorld<'_> {
         let facts = ecs::service(self.aws, ecs);
         Some(observed(
             within(self.looks_end, "the look at ECS", facts).await,
+        ))
+    }
+
+    async fn readers(&self) -> Option<Observed<Readers>> {
+        let readers = sns::readers(self.aws, self.pass.topic?);
+        Some(observed(
+            within(self.looks_end, "the look at the subscriptions", readers).await,
         ))
     }
 

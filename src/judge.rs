@@ -324,7 +324,7 @@ pub fn look(
         look.none_started = (look.silence.last).is_some()
             && (scene.runs(now - look.silence.allowed)).is_some_and(|runs| runs.is_none_started());
     } else if let Some(facts) = facts {
-        look.findings.extend(stuck_deployment(facts, now));
+        look.findings.extend(stuck_deployment(&scene, facts));
         // A deployment replaces tasks, and excuses those that do not speak yet.
         let deploying = facts.deploying().is_some_and(|d| is_young(d, now));
         if !look.has(Slot::Loop) && look.excuse.is_none() && !deploying {
@@ -561,23 +561,21 @@ fn is_young(deployment: &Deployment, now: Timestamp) -> bool {
     now.duration_since(deployment.created_at) < STUCK_AFTER
 }
 
-fn stuck_deployment(facts: &ServiceFacts, now: Timestamp) -> Option<Finding> {
-    let deployment = facts.deploying()?;
-    let stuck = !is_young(deployment, now);
+fn stuck_deployment(scene: &Scene<'_>, facts: &ServiceFacts) -> Option<Finding> {
+    let deployment = facts
+        .deploying()
+        .filter(|deployment| !is_young(deployment, scene.now))?;
     let proof = vec![Fact::Deployment {
         id: deployment.id.clone(),
         since: deployment.created_at,
         failed_tasks: deployment.failed_tasks,
     }];
-    stuck.then(|| Finding {
-        condition: Condition::DeploymentStuck,
-        subject: None,
-        since: deployment.created_at,
-        corroborated: true,
-        causes: Vec::new(),
+    Some(scene.finding(
+        Condition::DeploymentStuck,
+        None,
+        deployment.created_at,
         proof,
-        pace: None,
-    })
+    ))
 }
 
 /// Running tasks that give no heartbeat while others do, and those whose silence a job explains
@@ -729,6 +727,7 @@ impl<'a> Scene<'a> {
             .collect();
         let causes = cause::find(&Clues {
             condition,
+            task,
             errors: &errors,
             service: self.service,
             booted_at: beats.booted_at,

@@ -17,7 +17,7 @@ use crate::config::{Config, Ecs, Scheduler};
 use crate::line::{self, Kind, Line, LogEvent};
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts};
+use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, Readers, ServiceFacts};
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
@@ -230,6 +230,10 @@ impl World for LocalWorld {
     async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>> {
         let history = self.service.as_ref()?;
         history.at(ecs, self.now()).map(Observed::Known)
+    }
+
+    async fn readers(&self) -> Option<Observed<Readers>> {
+        None
     }
 
     async fn publish(&self, message: &Message) -> Result<(), CallError> {

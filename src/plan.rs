@@ -201,10 +201,12 @@ pub enum Occasion {
     Flapping,
     /// It is over.
     Resolved,
+    /// Nothing happened: it only shows that messages arrive.
+    Test,
 }
 
 impl Occasion {
-    /// Every occasion, for tables and tests.
+    /// Every occasion of an incident, for tables and tests; a test alert is of none.
     pub const ALL: [Self; 8] = [
         Self::Opened,
         Self::Changed,
@@ -227,6 +229,7 @@ impl Occasion {
             Self::LockedOut => "locked-out",
             Self::Flapping => "flapping",
             Self::Resolved => "resolved",
+            Self::Test => "test",
         }
     }
 }

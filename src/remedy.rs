@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cause;
 use crate::condition::{Condition, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
 use crate::judge::Look;
@@ -294,7 +293,7 @@ fn condition_allows(condition: Condition, cure: CureKind, look: &Look) -> bool {
 
 /// The root cause decides. Where the condition leaves it to the cause, one must be proven.
 fn cause_allows(incident: &Incident) -> bool {
-    let helps = (incident.causes.first()).and_then(|cause| cause::restart_helps(&cause.id));
+    let helps = (incident.causes.first()).and_then(|cause| cause.restart_helps(incident.condition));
     match incident.condition.restart() {
         RestartHelps::ByCause => helps == Some(true),
         RestartHelps::Yes | RestartHelps::OneTask | RestartHelps::No => helps != Some(false),

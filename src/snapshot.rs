@@ -110,6 +110,17 @@ impl fmt::Display for Obstacle {
     }
 }
 
+/// Who is subscribed to the alerts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readers {
+    /// The topic, as commands name it.
+    pub topic: String,
+    /// Subscriptions that get every message.
+    pub confirmed: u32,
+    /// Subscriptions that get none until somebody confirms them.
+    pub pending: u32,
+}
+
 /// Everything that one pass saw of one scheduler.
 #[derive(Clone, Debug)]
 pub struct Snapshot {

@@ -66,6 +66,9 @@ pub struct State {
     /// Silences that somebody asked for, oldest first; those that are over are forgotten.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub silences: Vec<OneOff>,
+    /// The newest test alert; only in the state of the watchdog's own configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_alert_at: Option<Timestamp>,
     /// Fields of a version that this program does not know; kept as they are.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,

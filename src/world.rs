@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::config::{Ecs, Scheduler};
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, LogWindow, Observed, Probe, ServiceFacts};
+use crate::snapshot::{CallError, LogWindow, Observed, Probe, Readers, ServiceFacts};
 use crate::state::{State, Unreadable};
 
 /// The version of a stored state, for the conditional write; 0 before the first write.
@@ -58,6 +58,9 @@ pub trait World {
 
     /// What ECS says of the service or the tasks; none in a world without ECS.
     async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>>;
+
+    /// Who is subscribed to the alerts; none in a world without subscriptions.
+    async fn readers(&self) -> Option<Observed<Readers>>;
 
     /// Delivers a message.
     async fn publish(&self, message: &Message) -> Result<(), CallError>;

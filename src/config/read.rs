@@ -735,9 +735,12 @@ impl FromText for PatternKind {
             ("idle", Self::Idle),
             ("started", Self::Started),
             ("ended", Self::Ended),
+            ("succeeded", Self::Succeeded),
             ("failed", Self::Failed),
             ("skipped", Self::Skipped),
             ("boot", Self::Boot),
+            ("held", Self::Held),
+            ("released", Self::Released),
             ("error", Self::Error),
             ("other", Self::Other),
         ];

@@ -164,7 +164,8 @@ pub(super) fn restart_of(notification: &Notification) -> RestartHelps {
 /// Whether a restart by a person can help, and nothing speaks against it.
 fn may_restart_by_hand(notification: &Notification) -> bool {
     let helps = |wanted| {
-        (notification.causes.iter()).any(|cause| cause::restart_helps(&cause.id) == Some(wanted))
+        (notification.causes.iter())
+            .any(|cause| cause.restart_helps(notification.condition) == Some(wanted))
     };
     let by_cause = match restart_of(notification) {
         RestartHelps::Yes | RestartHelps::OneTask => !helps(false),
@@ -251,6 +252,13 @@ impl Shell {
         let started = |fact: &Fact| matches!(fact, Fact::Runs { started, .. } if *started > 0);
         if !notification.proof.iter().any(started) {
             known.insert("idle", "yes".to_owned());
+        }
+        let topic = (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Readers { topic, .. } => Some(topic),
+            _ => None,
+        });
+        if let Some(topic) = topic {
+            known.insert("topic", safe::name(topic));
         }
         if let Some(task) = replica {
             known.insert("task", task);
@@ -347,6 +355,7 @@ impl Shell {
             "network",
             "selector",
             "task",
+            "topic",
             "running",
             "tail_from",
             "scheduler",
@@ -458,7 +467,7 @@ mod tests {
 
     #[test]
     fn the_data_is_complete() {
-        for condition in Condition::ALL {
+        for condition in (Condition::ALL.into_iter()).chain([Condition::TestAlert]) {
             assert!(STEPS.condition.contains_key(&condition), "{condition}");
         }
         for gate in Gate::ALL {

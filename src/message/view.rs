@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::words::{Speaker, Words};
 use super::{Context, console, safe, steps};
-use crate::cause;
+use crate::cause::{self, Evidence};
 use crate::condition::{Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, Language, ReplicaCure, Scheduler};
 use crate::plan::{Handling, Notification};
@@ -87,7 +87,7 @@ struct Link {
 
 impl View {
     pub fn new(notification: &Notification, context: &Context<'_>) -> Self {
-        let zone = (context.scheduler).map_or(TimeZone::UTC, |s| s.timezone.clone());
+        let zone = zone(notification, context);
         let words = Words::of(context.language);
         let speaker = speaker_of(notification, context, words, &zone);
         let english = speaker_of(notification, context, Words::of(Language::En), &zone);
@@ -104,8 +104,9 @@ impl View {
             )
         };
         let label = |key: &str| speaker.say(&["label", key], none());
-        let (missed, proof): (Vec<&Fact>, Vec<&Fact>) =
-            (notification.proof.iter()).partition(|fact| ended && fact.is_of_missed_runs());
+        let (missed, proof): (Vec<&Fact>, Vec<&Fact>) = (notification.proof.iter())
+            .filter(|fact| !is_evidence(fact, notification))
+            .partition(|fact| ended && fact.is_of_missed_runs());
         let steps = steps::next(notification, context, ended, &speaker, &label("container"));
         let needed = match steps.iter().any(steps::Shown::needs_exec) {
             true => label("exec"),
@@ -152,8 +153,20 @@ impl View {
     }
 }
 
+/// The zone in which times are said.
+fn zone(notification: &Notification, context: &Context<'_>) -> TimeZone {
+    let named = (notification.proof.iter()).find_map(|fact| match fact {
+        Fact::NextTest { timezone, .. } => TimeZone::get(timezone).ok(),
+        _ => None,
+    });
+    let scheduler = context
+        .scheduler
+        .map(|scheduler| scheduler.timezone.clone());
+    scheduler.or(named).unwrap_or(TimeZone::UTC)
+}
+
 /// A speaker that knows the notification, `now` and `over` included.
-fn speaker_of(
+pub(super) fn speaker_of(
     notification: &Notification,
     context: &Context<'_>,
     words: &'static Words,
@@ -285,23 +298,41 @@ fn causes(notification: &Notification, speaker: &Speaker) -> Vec<ShownCause> {
                 speaker.pick(&entry.meaning).to_owned()
             }),
             evidence: (cause.evidence.iter().take(2))
-                .map(|line| safe::evidence(line))
+                .map(|evidence| say_evidence(evidence, speaker))
                 .collect(),
         })
         .collect()
 }
 
+/// What proves a cause, on one line.
+pub(super) fn say_evidence(evidence: &Evidence, speaker: &Speaker) -> String {
+    match evidence {
+        Evidence::Line(line) => safe::evidence(line),
+        Evidence::Fact(fact) => safe::evidence(&say_fact(fact, speaker)),
+    }
+}
+
 fn say_facts(facts: &[&Fact], speaker: &Speaker) -> Vec<String> {
     (facts.iter().take(safe::MAX_LIST))
-        .filter_map(|fact| serde_json::to_value(fact).ok())
-        .map(|fields| {
-            let id = fields["fact"].as_str().unwrap_or_default().to_owned();
-            let said = speaker.say(&["fact", &id], Value::from(Serde(safe::json(fields))));
-            safe::cut(&said, MAX_FACT)
-        })
+        .map(|fact| say_fact(fact, speaker))
         .flat_map(|said| said.lines().map(str::to_owned).collect::<Vec<_>>())
         .filter(|said| !said.is_empty())
         .collect()
+}
+
+fn say_fact(fact: &Fact, speaker: &Speaker) -> String {
+    let fields = serde_json::to_value(fact).unwrap_or_default();
+    let id = fields["fact"].as_str().unwrap_or_default().to_owned();
+    let said = speaker.say(&["fact", &id], Value::from(Serde(safe::json(fields))));
+    safe::cut(&said, MAX_FACT)
+}
+
+/// Whether a cause's evidence says it already.
+fn is_evidence(fact: &Fact, notification: &Notification) -> bool {
+    let shown = notification.causes.iter().take(MAX_CAUSES);
+    shown
+        .flat_map(|cause| &cause.evidence)
+        .any(|evidence| matches!(evidence, Evidence::Fact(known) if known == fact))
 }
 
 fn links(notification: &Notification, context: &Context<'_>, logs: &str, tasks: &str) -> Vec<Link> {

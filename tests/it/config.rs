@@ -178,6 +178,7 @@ fn own_patterns_make_the_generic_preset_one() {
         ("heartbeat", "^tick"),
         ("started", "^start (?<job>.+)"),
         ("ended", "^end (?<job>.+)"),
+        ("succeeded", "^good (?<job>.+)"),
     ] {
         let text = format!(
             "[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\npreset = \"generic\"\n\

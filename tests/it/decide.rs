@@ -971,7 +971,7 @@ fn a_restart_whose_answer_is_lost_is_traced_in_ecs() {
         stage.wait(5).look();
         remedy::settle(&mut stage.state, &Err(unknown(obstacle)));
         deployed(&mut stage, "new");
-        let _ = stage.wait(5).pass();
+        stage.wait(5).look();
         stage.beats("new", 5);
         let plans = stage.passes(2);
         let told: Vec<_> = (occasions(&plans).into_iter())

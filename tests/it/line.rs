@@ -51,6 +51,8 @@ fn render(lines: &[Line]) -> String {
             Kind::Heartbeat(Pulse::Idle) => writeln!(out, "{beats} idle"),
             Kind::Heartbeat(Pulse::Banner) => writeln!(out, "{beats} banner   {}", line.text),
             Kind::Boot => writeln!(out, "{beats} boot     {}", line.text),
+            Kind::Held => writeln!(out, "{beats} held     {}", line.text),
+            Kind::Released => writeln!(out, "{beats} released {}", line.text),
             Kind::Job {
                 name,
                 event,
@@ -58,8 +60,10 @@ fn render(lines: &[Line]) -> String {
             } => {
                 let event = match event {
                     JobEvent::Started => "started ".to_owned(),
+                    JobEvent::CutOff => "cut off ".to_owned(),
                     JobEvent::Skipped => "skipped ".to_owned(),
                     JobEvent::Ended { took: time } => format!("ended    {:>12}", took(time)),
+                    JobEvent::Succeeded { took: time } => format!("success  {:>12}", took(time)),
                     JobEvent::Failed {
                         took: time,
                         exit_code,
@@ -291,6 +295,18 @@ fn a_task_line_that_was_cut_is_put_together() {
         ))
     );
     assert_eq!(jobs.len(), 4);
+}
+
+/// Where stdout and stderr are one, what the application says of a job stands in the middle of
+/// the task's own line.
+#[test]
+fn what_the_application_says_does_not_end_the_task_line() {
+    let text = "  2026-11-24 03:41:16 Running ['artisan' a] [scheduler] failed '/usr/bin/php' 'artisan' a: exit code 1\n\
+                ................. 130.13ms DONE\n";
+    insta::assert_snapshot!(named("laravel", text), @"
+      failed         exit 1 a
+    * ended     130ms 130µs a
+    ");
 }
 
 #[test]

@@ -7,14 +7,17 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod absence;
 mod aws;
 mod calendar;
 mod cause;
 mod cli;
 mod config;
+mod confusion;
 mod decide;
 mod due;
 mod e2e;
+mod examples;
 mod history;
 mod html;
 mod jobs;

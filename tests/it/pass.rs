@@ -4,11 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use scheduler_watchdog::check::{self, Status};
 use scheduler_watchdog::config::{Config, Ecs, Mistakes, Scheduler};
+use scheduler_watchdog::decide::TestAlert;
+use scheduler_watchdog::lambda::{self, Failure, Memory};
 use scheduler_watchdog::message::Message;
 use scheduler_watchdog::pass::{self, Request};
 use scheduler_watchdog::plan::{Remediation, Verdict};
-use scheduler_watchdog::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, ServiceFacts};
+use scheduler_watchdog::snapshot::{
+    CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts,
+};
 use scheduler_watchdog::state::{State, Unreadable};
 use scheduler_watchdog::world::{StoreError, Version, World};
 
@@ -28,6 +33,9 @@ struct Fake {
     published: RefCell<Vec<String>>,
     restarts: RefCell<Vec<Remediation>>,
     looked_at: RefCell<Vec<String>>,
+    /// Confirmed and pending subscriptions.
+    readers: Cell<(u32, u32)>,
+    readers_asked: Cell<u32>,
 }
 
 impl Fake {
@@ -43,6 +51,8 @@ impl Fake {
             published: RefCell::default(),
             restarts: RefCell::default(),
             looked_at: RefCell::default(),
+            readers: Cell::new((1, 0)),
+            readers_asked: Cell::default(),
         }
     }
 
@@ -137,6 +147,16 @@ impl World for Fake {
     async fn service(&self, _: &Ecs) -> Option<Observed<ServiceFacts>> {
         let since = at("2025-11-30T00:00:00Z");
         Some(Observed::Known(facts(&[TASK], since)))
+    }
+
+    async fn readers(&self) -> Option<Observed<Readers>> {
+        self.readers_asked.set(self.readers_asked.get() + 1);
+        let (confirmed, pending) = self.readers.get();
+        Some(Observed::Known(Readers {
+            topic: "arn:aws:sns:ap-northeast-1:123456789012:alerts".to_owned(),
+            confirmed,
+            pending,
+        }))
     }
 
     async fn publish(&self, message: &Message) -> Result<(), CallError> {
@@ -368,4 +388,123 @@ async fn a_configuration_that_was_mended_gets_its_all_clear_once() {
         world.wait(5);
     }
     assert_eq!(world.published.borrow().len(), 2);
+}
+
+/// What the function answers to an event, and the metrics that it writes.
+async fn answer(
+    world: &Fake,
+    memory: &Memory,
+    event: &str,
+) -> (Result<serde_json::Value, Failure>, Vec<serde_json::Value>) {
+    let config = config(&["a", "b"]);
+    let event = serde_json::from_str(event).unwrap();
+    let mut lines = Vec::new();
+    let metric = |line: &serde_json::Value| lines.push(line.clone());
+    let answer = lambda::handle(world, Ok(&config), memory, &event, "watchdog", metric).await;
+    (answer, lines)
+}
+
+#[tokio::test]
+async fn a_pass_with_nobody_to_tell_is_not_complete_until_there_is_somebody() {
+    let (world, memory) = (Fake::new(), Memory::default());
+    world.readers.set((0, 1));
+    for _ in 0..2 {
+        let (report, lines) = answer(&world, &memory, "{}").await;
+        let report = report.unwrap();
+        assert_eq!(report["completed"], false, "{report}");
+        let problem = report["problems"][0].as_str().unwrap();
+        assert!(
+            problem.contains("no confirmed subscription (1 not"),
+            "{problem}"
+        );
+        assert_eq!(lines.last().unwrap()["PassCompleted"], 0);
+        world.wait(5);
+    }
+    world.readers.set((1, 1));
+    for asked in [3, 3] {
+        let (report, lines) = answer(&world, &memory, "{}").await;
+        assert_eq!(report.unwrap()["completed"], true);
+        assert_eq!(lines.last().unwrap()["PassCompleted"], 1);
+        assert_eq!(world.readers_asked.get(), asked, "once is enough");
+        world.wait(5);
+    }
+}
+
+#[tokio::test]
+async fn a_check_warns_if_nobody_would_be_told() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    // Before the log fell silent.
+    world.now.set(at("2025-12-01T23:43:30Z"));
+    let look = check::live(&config, &world, &[]).await;
+    assert_eq!(Status::of(&look.report), Status::Ok, "{}", look.text());
+    world.readers.set((0, 0));
+    let look = check::live(&config, &world, &[]).await;
+    assert_eq!(Status::of(&look.report), Status::Warning);
+    assert!(
+        look.text().contains("nobody is told of anything"),
+        "{}",
+        look.text()
+    );
+}
+
+#[tokio::test]
+async fn a_test_alert_is_sent_once_however_often_it_is_asked_for_at_a_time() {
+    let (world, config) = (Fake::new(), config(&["a", "b"]));
+    let asked = TestAlert::default();
+    for _ in 0..3 {
+        let report = pass::test_alert(&world, &config, &asked).await;
+        assert!(report.is_complete(), "{:?}", report.problems);
+        world.wait(3);
+    }
+    assert_eq!(
+        *world.published.borrow(),
+        ["test-alert/2025-12-02T00:00:00Z/1"]
+    );
+    // A month later it comes again.
+    world.wait(31 * 24 * 60);
+    let report = pass::test_alert(&world, &config, &asked).await;
+    assert_eq!((report.delivered, world.published.borrow().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_test_alert_that_was_not_delivered_is_sent_by_the_next_try_under_the_same_id() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    world.publish_fails.set(true);
+    let report = pass::test_alert(&world, &config, &TestAlert::default()).await;
+    assert!(!report.is_complete());
+    world.publish_fails.set(false);
+    world.wait(1);
+    let report = pass::test_alert(&world, &config, &TestAlert::default()).await;
+    assert!(report.is_complete(), "{:?}", report.problems);
+    assert_eq!(
+        *world.published.borrow(),
+        ["test-alert/2025-12-02T00:00:00Z/1"]
+    );
+}
+
+#[tokio::test]
+async fn of_two_calls_for_a_test_alert_at_once_one_sends_it() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    world.conflicts.borrow_mut().push(true);
+    let _ = pass::test_alert(&world, &config, &TestAlert::default()).await;
+    assert!(
+        world.published.borrow().is_empty(),
+        "the other one sends it"
+    );
+}
+
+#[tokio::test]
+async fn a_test_alert_that_reaches_nobody_fails_and_is_no_pass() {
+    let (world, memory) = (Fake::new(), Memory::default());
+    let event = r#"{"test_alert":true}"#;
+    let (report, lines) = answer(&world, &memory, event).await;
+    assert_eq!(report.unwrap()["delivered"], 1);
+    // The alarm on passes that do not come must not take it for one.
+    assert!(lines.is_empty() && world.looked_at.borrow().is_empty());
+    world.readers.set((0, 2));
+    world.wait(60);
+    let (answer, _) = answer(&world, &memory, event).await;
+    let failure = answer.unwrap_err();
+    assert_eq!(failure.kind(), "TestAlertFailed");
+    assert!(failure.to_string().contains("nobody is told"), "{failure}");
 }

@@ -247,7 +247,7 @@ fn with_aws<T>(
     runtime()?.block_on(async {
         let aws = Aws::load().await?;
         let world = aws.world(PassContext {
-            topic: None,
+            topic: config.alerts.topic_arn.as_deref(),
             table: environment.get("WATCHDOG_TABLE"),
             deadline: None,
             limits: config.limits,

@@ -118,6 +118,17 @@ impl<'a> Site<'a> {
         self.aws.json(&ECS, "StopTask", &stop);
     }
 
+    /// Changes how many tasks are to run.
+    pub fn scale(&self, tasks: u32) {
+        let update = json!({
+            "cluster": self.cluster,
+            "service": self.service,
+            "desiredCount": tasks,
+        });
+        self.aws.json(&ECS, "UpdateService", &update);
+        assert_eq!(self.tasks().len(), tasks as usize);
+    }
+
     /// The ids of the service's deployments.
     pub fn deployments(&self) -> Vec<String> {
         let which = json!({"cluster": self.cluster, "services": [self.service]});
