@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::config::nearest;
+use crate::health::Sign;
 use crate::snapshot::Obstacle;
 
 /// What can be wrong. The names are part of every message and of the replay contract.
@@ -316,6 +317,20 @@ pub enum Fact {
         /// The kind of obstacle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         obstacle: Option<Obstacle>,
+    },
+    /// What the application's health endpoint says.
+    Health {
+        /// Its own judgement.
+        healthy: bool,
+        /// The last run that it knows of, where it names one that can be read.
+        last_run: Option<Timestamp>,
+        /// What that is worth.
+        sign: Sign,
+    },
+    /// The health endpoint was asked, and gave no answer of use.
+    HealthUnknown {
+        /// Why.
+        why: String,
     },
     /// Jobs that may be running and keep the loop waiting.
     MayBeRunning {

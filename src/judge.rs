@@ -1,5 +1,6 @@
 //! What one look found: conditions, in the order in which they explain each other.
 
+mod health;
 mod jobs;
 mod tasks;
 
@@ -11,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cause::{self, Clues, ErrorNote};
 use crate::condition::{Condition, Fact, Finding, Slot};
 use crate::config::Scheduler;
+use crate::health::Sign;
 use crate::history::{Turn, task_of};
 use crate::plan::Reason;
 use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
@@ -65,6 +67,9 @@ pub struct Look {
     pub errors: u32,
     /// Lines of another kind are fresh: the logs themselves are alive.
     pub logs_alive: bool,
+    /// What the application's health endpoint says; none if it was not asked or gave no answer
+    /// of use.
+    pub health: Option<Sign>,
     /// Tasks, several of which run, in which a job may be running. Of tasks without a service:
     /// all that have not ended.
     pub busy_tasks: Vec<String>,
@@ -239,6 +244,8 @@ pub struct Wanted {
     pub probe: bool,
     /// What ECS says.
     pub service: bool,
+    /// What the application's health endpoint says.
+    pub health: bool,
 }
 
 /// Decides which further evidence is needed, from the log alone. `state` has it folded in.
@@ -250,8 +257,8 @@ pub fn wanted(
 ) -> Wanted {
     let silence = Silence::of(scheduler, state, now);
     let seeing = log.known().is_some();
-    let silent =
-        seeing && (silence.is_over(now) || never_seen(state, now) || state.off_at.is_some());
+    let unheard = seeing && (silence.is_over(now) || never_seen(state, now));
+    let silent = unheard || (seeing && state.off_at.is_some());
     let failing = seeing && failing_since(state, silence.stale_after, now).is_some();
     // A task that ran once is silent ever after.
     let replica = !scheduler.runs_as_tasks()
@@ -271,6 +278,7 @@ pub fn wanted(
         probe: silent,
         service: scheduler.ecs.is_some()
             && (silent || failing || replica || needs_ecs || blind_ecs || unproven),
+        health: scheduler.health.is_some() && (unheard || failing),
     }
 }
 
@@ -289,6 +297,7 @@ pub fn look(
         excuse: None,
         calm: Reason::HeartbeatFresh,
         logs_alive: false,
+        health: None,
         errors: 0,
         silence,
         busy_tasks: Vec::new(),
@@ -305,6 +314,7 @@ pub fn look(
         }
     };
     look.logs_alive = logs_alive(snapshot, &look.silence, now);
+    look.health = health::sign_of(snapshot, &look.silence, now);
     let facts = snapshot.service.as_ref().and_then(Observed::known);
     let scene = Scene {
         scheduler,
@@ -349,6 +359,7 @@ impl Look {
             silence: Silence::default(),
             errors: 0,
             logs_alive: false,
+            health: None,
             busy_tasks: Vec::new(),
             none_started: false,
         }
@@ -382,6 +393,7 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
         // The run that aborted first was started before.
         let runs = scene.runs(since - DUE_SLACK);
         proof.extend(ecs_fact(scheduler, snapshot, runs.as_ref()));
+        proof.extend(health::fact(snapshot, silence, now));
         return Standing::Bad(scene.finding(Condition::SchedulerFailing, None, since, proof));
     }
     if state.off_at.is_some() && facts.is_some_and(|facts| facts.desired == 0) {
@@ -459,6 +471,7 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
     if probe(snapshot).is_some() {
         proof.push(Fact::OtherLines { newest });
     }
+    proof.extend(health::fact(snapshot, silence, now));
     let dead_logs = probe(snapshot).is_some() && !look.logs_alive;
     let condition = match (dead_logs && facts.is_some(), silence.last) {
         (true, _) => Condition::LogsSilent,
@@ -467,11 +480,21 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
     };
     // Half an hour without any heartbeat needs no second look; nor does a silence for which
     // the log is complete, its other lines are fresh and ECS runs tasks without deploying; nor
-    // one that is longer than a late heartbeat could explain.
+    // one of which the health endpoint knows, if ECS need not be asked or answered; nor one
+    // that is longer than a late heartbeat could explain.
     let late = silence.allowed + state.overlap();
-    let corroborated = condition == Condition::NeverSeen
-        || (condition == Condition::SchedulerSilent && facts.is_some() && look.logs_alive)
-        || silence.lasts(now).is_some_and(|lasts| lasts >= late);
+    let is_silent = condition == Condition::SchedulerSilent;
+    let witnessed = match look.health {
+        // Lines that are lost look the same, however long they are missing.
+        Some(Sign::Alive) if is_silent => Some(false),
+        Some(Sign::Dead) if facts.is_some() || scheduler.ecs.is_none() => Some(true),
+        _ => None,
+    };
+    let corroborated = witnessed.unwrap_or_else(|| {
+        condition == Condition::NeverSeen
+            || (is_silent && facts.is_some() && look.logs_alive)
+            || silence.lasts(now).is_some_and(|lasts| lasts >= late)
+    });
     Standing::Bad(Finding {
         corroborated,
         ..scene.finding(condition, None, since, proof)

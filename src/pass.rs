@@ -199,6 +199,7 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
     reports.sort_by_key(|report| order(&report.name));
     report.schedulers = reports;
     report.note_readers(readers);
+    ping(world, config, request, &report).await;
     report
 }
 
@@ -223,6 +224,23 @@ async fn attend_all<W: World>(
         .await;
     reports.extend(looked);
     reports
+}
+
+/// Tells the dead man's switch of a whole pass that is complete. That it could not be told is no
+/// failure of the pass: whoever runs the switch will notice.
+async fn ping<W: World>(world: &W, config: &Config, request: &Request, report: &Report) {
+    let Some(endpoint) = &config.alerts.ping else {
+        return;
+    };
+    // What another pass did, that pass tells.
+    let is_own = (report.schedulers.iter()).any(|scheduler| !scheduler.superseded);
+    let is_whole = request.schedulers.is_empty() && !request.dry_run;
+    if !(is_whole && is_own && report.is_complete()) {
+        return;
+    }
+    if let Err(error) = world.ping(endpoint).await {
+        warn!(%error, "the dead man's switch was not told of this pass");
+    }
 }
 
 /// Loads all states. Whose state cannot be had is not judged: its trouble hides no other's.
@@ -385,11 +403,19 @@ async fn collect<W: World>(
             _ => None,
         }
     };
-    let (probe, service) = futures::join!(probe, service);
+    let health = async {
+        if wanted.health {
+            world.health(scheduler).await
+        } else {
+            None
+        }
+    };
+    let (probe, service, health) = futures::join!(probe, service, health);
     Snapshot {
         log,
         probe,
         service,
+        health,
         fleet,
     }
 }
@@ -399,7 +425,8 @@ fn unseen(snapshot: &Snapshot) -> Vec<String> {
     let log = snapshot.log.unknown();
     let probe = snapshot.probe.as_ref().and_then(Observed::unknown);
     let service = snapshot.service.as_ref().and_then(Observed::unknown);
-    let mut unseen: Vec<String> = ([log, probe, service].into_iter().flatten())
+    let health = snapshot.health.as_ref().and_then(Observed::unknown);
+    let mut unseen: Vec<String> = ([log, probe, service, health].into_iter().flatten())
         .map(ToString::to_string)
         .collect();
     unseen.dedup();

@@ -409,6 +409,9 @@ pub enum Gate {
     CauseNotRestartable,
     /// No line of another kind proves that the logs themselves are alive.
     LogsNotProvenAlive,
+    /// The application's health endpoint says that the scheduler runs although its lines are
+    /// missing.
+    HealthSaysAlive,
     /// The log could not be read in this pass.
     LogUnknown,
     /// ECS could not be asked in this pass.
@@ -445,12 +448,13 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate, for tables and tests.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::TooEarly,
         Self::JobMayBeRunning,
         Self::ConditionNotRestartable,
         Self::CauseNotRestartable,
         Self::LogsNotProvenAlive,
+        Self::HealthSaysAlive,
         Self::LogUnknown,
         Self::EcsUnknown,
         Self::ServiceNotActive,
@@ -477,6 +481,7 @@ impl Gate {
             Self::ConditionNotRestartable => "condition-not-restartable",
             Self::CauseNotRestartable => "cause-not-restartable",
             Self::LogsNotProvenAlive => "logs-not-proven-alive",
+            Self::HealthSaysAlive => "health-says-alive",
             Self::LogUnknown => "log-unknown",
             Self::EcsUnknown => "ecs-unknown",
             Self::ServiceNotActive => "service-not-active",

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::condition::{Condition, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
+use crate::health::Sign;
 use crate::judge::Look;
 use crate::plan::{CureKind, Gate, Handling, Occasion, Remediation, Verdict};
 use crate::silence::Quiet;
@@ -228,6 +229,10 @@ fn gates(
     close(Gate::LogUnknown, snapshot.log.known().is_none());
     let lines_needed = incident.condition == Condition::SchedulerSilent;
     close(Gate::LogsNotProvenAlive, lines_needed && !look.logs_alive);
+    close(
+        Gate::HealthSaysAlive,
+        incident.slot == Slot::Loop && look.health == Some(Sign::Alive),
+    );
 
     match snapshot.service.as_ref().and_then(Observed::known) {
         None => close(Gate::EcsUnknown, true),

@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
 use crate::line::Line;
 
 /// A signal: known, or unknown for a stated reason. Never guessed.
@@ -130,6 +131,9 @@ pub struct Snapshot {
     pub probe: Option<Observed<Probe>>,
     /// What ECS says; asked only on suspicion and where it is configured.
     pub service: Option<Observed<ServiceFacts>>,
+    /// What the application's health endpoint says; asked only on suspicion and where it is
+    /// configured.
+    pub health: Option<Observed<Health>>,
     /// The other schedulers that the same function watches.
     pub fleet: Fleet,
 }

@@ -13,6 +13,7 @@ use super::{Context, safe, words};
 use crate::cause::{self, SetUp, Step};
 use crate::condition::{Condition, Fact, RestartHelps};
 use crate::config::{Cure, EcsTarget, Scheduler};
+use crate::health::Sign;
 use crate::plan::{Gate, Handling, Notification};
 
 /// The most steps of a message: more are not read at 3 a.m.
@@ -175,6 +176,7 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
     let busy = (notification.proof.iter()).any(|fact| match fact {
         Fact::MayBeRunning { jobs } => !jobs.is_empty(),
         Fact::Runs { running, .. } => *running > 0,
+        Fact::Health { sign, .. } => *sign == Sign::Alive,
         _ => false,
     });
     let free = match &notification.handling {

@@ -12,6 +12,7 @@ use super::{Context, console, safe, steps};
 use crate::cause::{self, Evidence};
 use crate::condition::{Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, Language, ReplicaCure, Scheduler};
+use crate::health::Sign;
 use crate::plan::{Handling, Notification};
 use crate::snapshot::Obstacle;
 
@@ -219,7 +220,8 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         occasion => notification.occasion.id(),
         severity => notification.severity.id(),
         subject => one.map(safe::evidence),
-        paused => notification.proof.iter().any(|fact| matches!(fact, Fact::Paused { .. })),
+        paused => facts().any(|fact| matches!(fact, Fact::Paused { .. })),
+        alive => facts().any(|fact| matches!(fact, Fact::Health { sign: Sign::Alive, .. })),
         short => one.map(|one| safe::cut(&safe::evidence(one), MAX_SHORT)),
         since => notification.since.to_string(),
         until => notification.until.map(|until| until.to_string()),

@@ -18,6 +18,7 @@ mod decide;
 mod due;
 mod e2e;
 mod examples;
+mod health;
 mod history;
 mod html;
 mod jobs;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::{Config, Language, Scheduler};
+use scheduler_watchdog::health::Sign;
 use scheduler_watchdog::message::{Context, Message, render, safe};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Notification, Occasion};
 use scheduler_watchdog::snapshot::Obstacle;
@@ -571,6 +572,42 @@ fn the_readme_shows_messages_as_they_are() {
     }
 }
 
+/// What the health endpoint has to say of a silence.
+#[test]
+fn a_silence_with_a_health_endpoint() {
+    let asked = |sign, healthy, last_run: Option<&str>| Fact::Health {
+        healthy,
+        last_run: last_run.map(at),
+        sign,
+    };
+    let cases = [
+        ("alive", asked(Sign::Alive, true, Some("2026-11-24T03:49:30Z"))),
+        ("dead", asked(Sign::Dead, false, Some("2026-11-24T03:40:02Z"))),
+        ("stale", asked(Sign::Dead, true, Some("2026-11-24T03:40:02Z"))),
+        ("unclear", asked(Sign::Unclear, true, None)),
+        (
+            "unknown",
+            Fact::HealthUnknown {
+                why: "failed: the health endpoint https://app.example gave no answer (Connection refused)".to_owned(),
+            },
+        ),
+    ];
+    for (language, code) in LANGUAGES {
+        for (name, fact) in &cases {
+            let mut notification = opened(Condition::SchedulerSilent);
+            notification.proof.push(fact.clone());
+            if *name == "alive" {
+                notification.handling = Handling::Withheld {
+                    cure: CureKind::ForceNewDeployment,
+                    blocked_by: vec![Gate::HealthSaysAlive],
+                };
+            }
+            let message = rendered(&notification, language);
+            insta::assert_snapshot!(format!("health-{name}-{code}"), message.text);
+        }
+    }
+}
+
 /// Nobody is told to run Laravel's commands in an application of another kind.
 #[test]
 fn laravels_commands_are_for_laravel() {
@@ -697,6 +734,24 @@ fn facts() -> Vec<Fact> {
             why: "x".to_owned(),
             obstacle: Some(Obstacle::TimedOut),
         },
+        Fact::Health {
+            healthy: true,
+            last_run: Some(then),
+            sign: Sign::Alive,
+        },
+        Fact::Health {
+            healthy: false,
+            last_run: Some(then),
+            sign: Sign::Dead,
+        },
+        Fact::Health {
+            healthy: true,
+            last_run: None,
+            sign: Sign::Unclear,
+        },
+        Fact::HealthUnknown {
+            why: "x".to_owned(),
+        },
         Fact::MayBeRunning {
             jobs: vec!["a".to_owned(), "b".to_owned()],
         },
@@ -787,6 +842,8 @@ fn facts() -> Vec<Fact> {
             | Fact::Tasks { .. }
             | Fact::Runs { .. }
             | Fact::EcsUnknown { .. }
+            | Fact::Health { .. }
+            | Fact::HealthUnknown { .. }
             | Fact::MayBeRunning { .. }
             | Fact::Aborts { .. }
             | Fact::LastErrors { .. }
@@ -999,9 +1056,17 @@ fn a_restart_by_hand_is_only_advised_where_it_can_help() {
     });
     assert!(!advises(&notification));
     notification.proof.pop();
+    notification.proof.push(Fact::Health {
+        healthy: true,
+        last_run: Some(notification.at),
+        sign: Sign::Alive,
+    });
+    assert!(!advises(&notification));
+    notification.proof.pop();
     for (gate, advised) in [
         (Gate::AttemptsPerDay, true),
         (Gate::JobMayBeRunning, false),
+        (Gate::HealthSaysAlive, false),
         (Gate::DeploymentInProgress, false),
         (Gate::CauseNotRestartable, false),
     ] {
@@ -1332,6 +1397,7 @@ proptest! {
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text.clone()] },
             Fact::EcsUnknown { why: text.clone(), obstacle: None },
+            Fact::HealthUnknown { why: text.clone() },
             Fact::Mistakes { list: vec![text.clone()] },
             Fact::MayBeRunning { jobs: vec![text.clone()] },
         ];
