@@ -14,7 +14,7 @@ use crate::snapshot::ServiceFacts;
 
 #[cfg(test)]
 pub(crate) use catalogue::all;
-pub(crate) use catalogue::{Step, Texts, named};
+pub(crate) use catalogue::{SetUp, Step, Texts, named};
 
 /// The longest text of an error that is remembered, in bytes.
 const MOST_TEXT: usize = 600;

@@ -295,6 +295,21 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         newest: Option<String>,
     },
+    /// Tasks, where each run of the scheduler is one of its own.
+    Runs {
+        /// Counted from here on.
+        since: Timestamp,
+        /// Started since then, or to be started.
+        started: u32,
+        /// Of these, failed.
+        failed: u32,
+        /// Not ended yet, whenever they were started.
+        running: u32,
+        /// When the newest one that ECS knows was started.
+        newest: Option<Timestamp>,
+        /// Who started it, in ECS's words.
+        by: Option<String>,
+    },
     /// ECS could not be asked, or is not configured.
     EcsUnknown {
         /// Why.

@@ -127,12 +127,22 @@ pub struct Ecs {
     pub container: Option<String>,
 }
 
+impl Scheduler {
+    /// Whether each run is a task of its own that something outside starts, an EventBridge
+    /// schedule mostly: there is no service, no loop, and no run waits for another.
+    pub fn runs_as_tasks(&self) -> bool {
+        (self.ecs.as_ref())
+            .is_some_and(|ecs| matches!(ecs.target, EcsTarget::TaskDefinition { .. }))
+    }
+}
+
 /// What runs the scheduler in ECS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EcsTarget {
     /// An ECS service, by name.
     Service(String),
-    /// Tasks of a definition (family, `family:revision` or ARN) without a service.
+    /// Tasks of a definition (family, `family:revision` or ARN) without a service, each of which
+    /// runs the scheduler once.
     TaskDefinition {
         /// The definition.
         definition: String,

@@ -447,7 +447,7 @@ fn notification(
 ) -> Notification {
     let occasion = news.occasion;
     let scaled_to_zero = look.excuse == Some(Reason::DesiredCountZero);
-    Notification {
+    let mut notification = Notification {
         id: format!("{}/{}", incident.id, news.number),
         incident: incident.id.clone(),
         at: news.at,
@@ -457,12 +457,13 @@ fn notification(
         subject: incident.subject.clone(),
         severity: incident.severity,
         since: incident.since,
-        until: matches!(occasion, Occasion::Resolved | Occasion::Remediated)
-            .then(|| ended(state, incident, news.at)),
+        until: None,
         causes: incident.causes.clone(),
         proof: incident.proof.clone(),
         handling: remedy::handling(state, incident, occasion, remediation, scaled_to_zero),
-    }
+    };
+    notification.until = (notification.is_over()).then(|| ended(state, incident, news.at));
+    notification
 }
 
 /// When the trouble ended: with the heartbeat that broke the silence, else with the first look

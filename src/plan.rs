@@ -272,6 +272,23 @@ impl Notification {
         (self.subject.as_deref()).filter(|_| self.condition.slot().is_of_jobs())
     }
 
+    /// Whether it says that the trouble is over. A run by hand that went well is no end: what
+    /// should start the next one is still broken.
+    pub fn is_over(&self) -> bool {
+        let by_hand = matches!(
+            self.handling,
+            Handling::Cured {
+                cure: CureKind::RunTask,
+                ..
+            }
+        );
+        match self.occasion {
+            Occasion::Resolved => true,
+            Occasion::Remediated => !by_hand,
+            _ => false,
+        }
+    }
+
     /// The name of the root cause; `unknown` without proof.
     pub fn cause_id(&self) -> &str {
         self.causes

@@ -207,7 +207,8 @@ pub struct Deployment {
 pub struct Task {
     /// The last part of its ARN; also the last part of its log stream's name.
     pub id: String,
-    /// For a service's task the deployment's id.
+    /// For a service's task the deployment's id; `events-rule/…` or `chronos-schedule/…` for one
+    /// that EventBridge started.
     pub started_by: String,
     /// `PROVISIONING`, `PENDING`, `RUNNING`, `STOPPED`, …
     pub last_status: String,
@@ -229,6 +230,16 @@ impl Task {
     /// Whether its containers run now.
     pub fn is_running(&self) -> bool {
         self.last_status == "RUNNING"
+    }
+
+    /// Whether it has come to its end.
+    pub fn is_stopped(&self) -> bool {
+        self.last_status == "STOPPED" || self.stopped_at.is_some()
+    }
+
+    /// Whether a service keeps it: those tasks carry the id of its deployment.
+    pub fn is_of_service(&self) -> bool {
+        self.started_by.starts_with("ecs-svc/")
     }
 }
 

@@ -185,6 +185,14 @@ pub struct Restarts {
     pub healthy_since: Option<Timestamp>,
 }
 
+impl Restarts {
+    /// Whether the watchdog started that task itself, by RunTask.
+    pub fn started(&self, task: &str) -> bool {
+        (self.attempts.iter())
+            .any(|a| a.cure == CureKind::RunTask && a.task.as_deref() == Some(task))
+    }
+}
+
 /// One restart, from the claim to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -192,7 +200,8 @@ pub struct Attempt {
     pub incident: String,
     /// The cure.
     pub cure: CureKind,
-    /// The task that was stopped, for [`CureKind::StopTask`].
+    /// The task that was stopped, for [`CureKind::StopTask`]; the one that was started, for
+    /// [`CureKind::RunTask`], once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// Marks what RunTask starts, and makes a repeated call harmless.
@@ -239,6 +248,15 @@ pub enum Outcome {
 }
 
 impl Attempt {
+    /// Remembers the task that RunTask started, beyond its proof.
+    pub fn note_task(&mut self) {
+        if let (CureKind::RunTask, Outcome::Made { started }) = (self.cure, &self.outcome)
+            && started.is_some()
+        {
+            self.task.clone_from(started);
+        }
+    }
+
     /// Whether it was really made, as far as is known; only these count against the caps.
     pub fn counts(&self) -> bool {
         matches!(

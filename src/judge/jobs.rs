@@ -201,9 +201,10 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
-/// The run that is in progress, where its line told of its start and is its stream's last.
+/// The run that is in progress, where its line told of its start and is its stream's last. The
+/// last line of a task that runs once tells nothing: it has ended since, for all that is known.
 fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
-    let start = *case.history.starts.last()?;
+    let start = *(case.history.starts.last()).filter(|_| !case.scheduler.runs_as_tasks())?;
     let ended = case.history.ended_at.max(case.history.failed_at);
     let is_last = (case.state.heartbeats.streams.values())
         .any(|stream| stream.last.as_second() == start.as_second());

@@ -13,7 +13,7 @@ use crate::cause::{self, Evidence};
 use crate::condition::{Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, Language, ReplicaCure, Scheduler};
 use crate::health::Sign;
-use crate::plan::{Handling, Notification, Occasion};
+use crate::plan::{Handling, Notification};
 use crate::snapshot::Obstacle;
 
 /// The longest name in a headline, in bytes; the whole name stands below and in commands.
@@ -95,7 +95,7 @@ impl View {
         let none = || context! {};
         let occasion = notification.occasion.id();
         let condition = notification.condition.id();
-        let ended = ended(notification.occasion);
+        let ended = notification.is_over();
         let handling = handling(notification);
         let say_handling = |part| {
             let id = handling.get_attr("handling").unwrap_or_default();
@@ -166,11 +166,6 @@ fn zone(notification: &Notification, context: &Context<'_>) -> TimeZone {
     scheduler.or(named).unwrap_or(TimeZone::UTC)
 }
 
-/// Whether the trouble is over.
-fn ended(occasion: Occasion) -> bool {
-    matches!(occasion, Occasion::Remediated | Occasion::Resolved)
-}
-
 /// A speaker that knows the notification, `now` and `over` included.
 pub(super) fn speaker_of(
     notification: &Notification,
@@ -188,7 +183,7 @@ pub(super) fn speaker_of(
 
 /// What every phrase may use; see the head of `en.toml`.
 fn known(notification: &Notification, context: &Context<'_>) -> Value {
-    let ended = ended(notification.occasion);
+    let ended = notification.is_over();
     let end = notification.until.unwrap_or(notification.at);
     let place = context.scheduler.map(place);
     // Several jobs may be one by now.
@@ -198,6 +193,8 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
             _ => None,
         })
     });
+    let handling = handling(notification);
+    let of_handling = |key| handling.get_attr(key).unwrap_or_default();
     let facts = || notification.proof.iter();
     let obstacle = facts().find_map(|fact| match fact {
         Fact::Blind { obstacle, .. } => *obstacle,
@@ -216,7 +213,7 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         of_loop,
         costs => facts().any(Fact::is_of_missed_runs),
         jobs_known => context.scheduler.is_some_and(|s| !s.jobs.is_empty()),
-        restart_helps => notification.condition.restart() != RestartHelps::No,
+        restart_helps => steps::restart_of(notification) != RestartHelps::No,
         restart_configured => context.scheduler.is_some_and(|s| is_restart_configured(s, notification)),
         name => safe::cut(&safe::line(&notification.scheduler), MAX_NAME),
         condition => notification.condition.id(),
@@ -232,7 +229,12 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         lasted => end.duration_since(notification.since).as_secs(),
         ended,
         laravel => context.scheduler.is_none_or(|s| s.preset.is_laravel()),
-        handling => handling(notification).get_attr("handling").unwrap_or_default(),
+        handling => of_handling("handling"),
+        cure => of_handling("cure").as_str().unwrap_or_default().to_owned(),
+        started => (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Runs { started, .. } => Some(*started),
+            _ => None,
+        }),
         ..place.unwrap_or_default()
     }
 }
@@ -240,7 +242,7 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
 /// Whether a cure is configured for such a condition.
 fn is_restart_configured(scheduler: &Scheduler, notification: &Notification) -> bool {
     let rules = &scheduler.remediation;
-    match notification.condition.restart() {
+    match steps::restart_of(notification) {
         RestartHelps::Yes | RestartHelps::ByCause => rules.action != Cure::None,
         RestartHelps::OneTask => rules.replica_action != ReplicaCure::None,
         RestartHelps::No => false,

@@ -23,4 +23,5 @@ mod site;
 mod stack;
 mod standalone;
 mod state;
+mod stories;
 pub mod tools;

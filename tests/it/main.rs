@@ -29,4 +29,5 @@ mod pass;
 mod redaction;
 mod replay;
 mod stage;
+mod tasks;
 mod tidy;

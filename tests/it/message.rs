@@ -714,6 +714,22 @@ fn facts() -> Vec<Fact> {
             desired: 2,
             newest: Some(TASK.to_owned()),
         },
+        Fact::Runs {
+            since: then,
+            started: 0,
+            failed: 0,
+            running: 1,
+            newest: Some(then),
+            by: Some("chronos-schedule/every-minute".to_owned()),
+        },
+        Fact::Runs {
+            since: then,
+            started: 2,
+            failed: 1,
+            running: 0,
+            newest: None,
+            by: None,
+        },
         Fact::EcsUnknown {
             why: "x".to_owned(),
             obstacle: Some(Obstacle::TimedOut),
@@ -824,6 +840,7 @@ fn facts() -> Vec<Fact> {
             | Fact::Allowed { .. }
             | Fact::OtherLines { .. }
             | Fact::Tasks { .. }
+            | Fact::Runs { .. }
             | Fact::EcsUnknown { .. }
             | Fact::Health { .. }
             | Fact::HealthUnknown { .. }

@@ -65,7 +65,12 @@ impl Stage {
             {more}
             "#
         );
-        let config = Config::parse(&config, "test").unwrap();
+        Self::of(&config)
+    }
+
+    /// A scheduler as it is configured; midnight, one task, one old deployment.
+    pub fn of(config: &str) -> Self {
+        let config = Config::parse(config, "test").unwrap();
         let now = at("2025-12-02T00:00:00Z");
         Self {
             scheduler: config.schedulers[0].clone(),

@@ -39,9 +39,11 @@ impl<'a> Stack<'a> {
             format!("LogGroupName={}", site.group),
             "LogStreamPrefix=app/".to_owned(),
             format!("EcsClusterName={}", site.cluster),
-            format!("EcsServiceName={}", site.service),
             "EcsContainerName=app".to_owned(),
         ];
+        if !site.service.is_empty() {
+            parameters.push(format!("EcsServiceName={}", site.service));
+        }
         parameters.extend(more.iter().map(|parameter| (*parameter).to_owned()));
         let mut command = clean(&tools.sam, built.path());
         command
