@@ -15,6 +15,8 @@ mod words;
 
 use serde_json::Value;
 
+use crate::cause::Evidence;
+use crate::condition::Fact;
 use crate::config::{Language, Scheduler};
 use crate::plan::{Handling, Notification};
 
@@ -70,14 +72,19 @@ fn without_emails(notification: &Notification) -> Notification {
     let hide = |text: &String| safe::hide_emails(text);
     let mut hidden = notification.clone();
     hidden.subject = hidden.subject.as_ref().map(hide);
-    for cause in &mut hidden.causes {
-        cause.evidence = cause.evidence.iter().map(hide).collect();
-    }
     // Facts are made for JSON, so none of them is lost on the way there and back.
-    hidden.proof = (hidden.proof.iter())
-        .filter_map(|fact| serde_json::to_value(fact).ok())
-        .filter_map(|fact| serde_json::from_value(safe::each_text(fact, &safe::hide_emails)).ok())
-        .collect();
+    let hide_fact = |fact: &Fact| {
+        let fields = serde_json::to_value(fact).ok()?;
+        serde_json::from_value(safe::each_text(fields, &safe::hide_emails)).ok()
+    };
+    for cause in &mut hidden.causes {
+        let evidence = cause.evidence.iter().filter_map(|evidence| match evidence {
+            Evidence::Line(line) => Some(Evidence::Line(hide(line))),
+            Evidence::Fact(fact) => hide_fact(fact).map(Evidence::Fact),
+        });
+        cause.evidence = evidence.collect();
+    }
+    hidden.proof = hidden.proof.iter().filter_map(hide_fact).collect();
     if let Handling::CureFailed { error, .. } = &mut hidden.handling {
         *error = error.as_ref().map(hide);
     }

@@ -6,10 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{DAY, ONE_BEAT, short_hash};
+use crate::cause;
 use crate::config::Scheduler;
 use crate::due::{self, Missed};
 use crate::job::Job;
 use crate::line::{JobEvent, Kind, Line};
+use crate::message::safe;
 use crate::state::State;
 
 /// Starts of a job that are remembered; two give its period.
@@ -29,6 +31,9 @@ const SAME_RUN: SignedDuration = SignedDuration::from_secs(2);
 /// may have started one by hand.
 const TWICE_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 
+/// The longest line of a run that was cut off, in bytes.
+const LONGEST_CUT: usize = 160;
+
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is known of one job.
@@ -40,6 +45,9 @@ pub struct JobHistory {
     /// The newest end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// The newest end that a line called a success.
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
+    pub succeeded_at: Option<Timestamp>,
     /// The newest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_at: Option<Timestamp>,
@@ -49,6 +57,9 @@ pub struct JobHistory {
     /// The newest run whose lines have settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// The newest run that was cut off, if one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutRun>,
     /// Failures in a row.
     #[serde(skip_serializing_if = "Failures::is_none")]
     pub failures: Failures,
@@ -92,6 +103,21 @@ pub struct LastRun {
     pub only_report: bool,
 }
 
+/// A run that was cut off: its line breaks off, or its process was killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutRun {
+    /// When it began, to the second.
+    #[serde(with = "due::second")]
+    pub start: Timestamp,
+    /// Its stream, as a hash.
+    pub on: u32,
+    /// The next line told of a kill.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub killed: bool,
+    /// Its line.
+    pub line: String,
+}
+
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -127,6 +153,12 @@ impl Failures {
         if failed {
             self.also_failed(at);
         }
+    }
+
+    /// One more run was handed to the background: what came before stands until it is known how
+    /// this one ends.
+    fn handed_over(&mut self) {
+        (self.before, self.before_since) = (self.count, self.since);
     }
 
     /// The newest run failed, as is told now.
@@ -214,13 +246,38 @@ impl JobHistory {
 
     /// A settled run of the loop itself; runs come in the order of their starts.
     fn settle_run(&mut self, job: &Job, run: &Run<'_>) {
-        let ended = matches!(run.event, JobEvent::Ended { .. } | JobEvent::Failed { .. });
-        let failed = matches!(run.event, JobEvent::Failed { .. });
-        let reported =
-            (self.last_run.as_ref()).is_some_and(|last| last.only_report && run.contains(last.end));
-        // A start tells nothing of how it will end.
-        if ended && !reported {
-            self.failures.ran(failed, run.at);
+        let ended = matches!(
+            run.event,
+            JobEvent::Ended { .. } | JobEvent::Succeeded { .. } | JobEvent::Failed { .. }
+        );
+        if ended && (self.cut.as_ref()).is_some_and(|cut| cut.start <= run.start) {
+            self.cut = None;
+        }
+        if run.cut_off || run.killed {
+            self.cut = Some(CutRun {
+                start: run.start,
+                on: short_hash(run.stream),
+                killed: run.killed,
+                line: safe::cut(&safe::evidence(run.text), LONGEST_CUT),
+            });
+        }
+        let report = self.last_run.as_ref().filter(|last| last.only_report);
+        match run.event {
+            // That this run failed is told already.
+            _ if report.is_some_and(|last| run.contains(last.end)) => {}
+            // A start tells nothing of how it will end. Nor does the line of a job that runs in
+            // the background; but where no report follows, the next one is the end of failures.
+            JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => {}
+            JobEvent::Ended { .. } if run.background && report.is_some() => {
+                self.failures.handed_over();
+            }
+            JobEvent::Ended { .. } | JobEvent::Succeeded { .. } => {
+                self.failures.ran(false, run.at);
+            }
+            JobEvent::Failed { .. } => self.failures.ran(true, run.at),
+        }
+        if let JobEvent::Failed { exit_code, .. } = run.event {
+            self.failures.exit_code = exit_code.or(self.failures.exit_code);
         }
         let on = short_hash(run.stream);
         let same_due = (self.last_run.as_ref()).filter(|last| {
@@ -316,6 +373,11 @@ pub(super) struct Run<'a> {
     start: Timestamp,
     /// How long the loop waited for it: not at all, for one in the background.
     took: Option<SignedDuration>,
+    /// Its line breaks off.
+    cut_off: bool,
+    /// The next line tells that its process was killed.
+    killed: bool,
+    background: bool,
 }
 
 impl<'a> Run<'a> {
@@ -332,18 +394,28 @@ impl<'a> Run<'a> {
         let (start, took) = match event {
             JobEvent::Skipped => (at, None),
             // Up to Laravel 9.20 a line marks the start, and the next line shows that it ended.
-            JobEvent::Started => {
+            JobEvent::Started | JobEvent::CutOff => {
                 let pause = next.map(|next| next.at.duration_since(line.at));
                 (
                     at,
                     pause.map(|pause| (pause - LOOP_PAUSE).max(SignedDuration::ZERO)),
                 )
             }
-            JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
+            JobEvent::Ended { took }
+            | JobEvent::Succeeded { took }
+            | JobEvent::Failed { took, .. } => {
                 (whole_second(line.at - took.unwrap_or_default()), *took)
             }
         };
+        let begins = matches!(event, JobEvent::Started | JobEvent::CutOff);
+        let killed = begins
+            && next.is_some_and(|next| {
+                matches!(next.kind, Kind::Error { aborts: true, .. })
+                    && cause::tells_of_a_kill(&next.text)
+            });
         Some(Self {
+            cut_off: *event == JobEvent::CutOff,
+            killed,
             job: name,
             text: &line.text,
             stream: &line.stream,
@@ -357,6 +429,7 @@ impl<'a> Run<'a> {
             } else {
                 took
             },
+            background: *background,
         })
     }
 
@@ -414,8 +487,12 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
     }
     match run.event {
         JobEvent::Ended { .. } => history.ended_at = history.ended_at.max(Some(run.at)),
+        JobEvent::Succeeded { .. } => {
+            history.ended_at = history.ended_at.max(Some(run.at));
+            history.succeeded_at = history.succeeded_at.max(Some(run.at));
+        }
         JobEvent::Failed { .. } => history.failed_at = history.failed_at.max(Some(run.at)),
-        JobEvent::Started | JobEvent::Skipped => {}
+        JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => {}
     }
 }
 
@@ -433,6 +510,8 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
         JobEvent::Failed { exit_code, .. } if !run.own => {
             history.settle_report(run.at, *exit_code, run.stream);
         }
+        // The run itself has, or will have, its own line.
+        JobEvent::Succeeded { .. } if !run.own => history.failures.ran(false, run.at),
         _ => {
             // One that is skipped here runs on another server.
             due::answered(history, job, run.start, incidents, heartbeats);

@@ -7,15 +7,19 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod absence;
 mod aws;
 mod calendar;
 mod cause;
 mod cli;
 mod config;
+mod confusion;
 mod decide;
 mod due;
 mod e2e;
+mod examples;
 mod found;
+mod health;
 mod history;
 mod html;
 mod jobs;
@@ -26,4 +30,5 @@ mod pass;
 mod redaction;
 mod replay;
 mod stage;
+mod tasks;
 mod tidy;

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use scheduler_watchdog::cause::Cause;
+use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::{Config, Language, Scheduler};
+use scheduler_watchdog::health::Sign;
 use scheduler_watchdog::message::{Context, Message, render, safe};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Notification, Occasion};
 use scheduler_watchdog::snapshot::Obstacle;
@@ -23,6 +24,8 @@ service = "myteacher-production-app-service"
 container = "app"
 "#;
 
+const TOPIC: &str = "arn:aws:sns:ap-northeast-1:123456789012:watchdog-alerts";
+
 const TASK: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
 
 fn scheduler() -> Scheduler {
@@ -36,7 +39,7 @@ fn at(text: &str) -> Timestamp {
 fn cause(id: &str, evidence: &str) -> Cause {
     Cause {
         id: id.to_owned(),
-        evidence: vec![evidence.to_owned()],
+        evidence: vec![evidence.into()],
     }
 }
 
@@ -243,6 +246,26 @@ fn opened(condition: Condition) -> Notification {
             }],
             Handling::Watching,
         ),
+        Condition::TestAlert => (
+            vec![],
+            vec![
+                Fact::Watched {
+                    names: vec!["myteacher-production".to_owned()],
+                    more: 0,
+                },
+                Fact::Readers {
+                    topic: TOPIC.to_owned(),
+                    confirmed: 2,
+                    pending: 1,
+                },
+                Fact::NextTest {
+                    at: Some(at("2026-12-01T01:00:00Z")),
+                    schedule: Some("cron(0 10 1 * ? *)".to_owned()),
+                    timezone: "Asia/Tokyo".to_owned(),
+                },
+            ],
+            Handling::Watching,
+        ),
     };
     Notification {
         id: "myteacher-production/loop/2026-11-24T03:50:00Z/opened".to_owned(),
@@ -278,6 +301,7 @@ fn silent(occasion: Occasion) -> Notification {
     let made = at("2026-11-24T03:55:00Z");
     let (minutes, handling) = match occasion {
         Occasion::Opened => return opened(Condition::SchedulerSilent),
+        Occasion::Test => return test_alert(),
         Occasion::Changed => (15, Handling::Restarting { cure, attempt: 1 }),
         Occasion::Reminder => (70, Handling::Proving { cure, at: made }),
         Occasion::Remediated => (
@@ -331,9 +355,26 @@ fn silent(occasion: Occasion) -> Notification {
     notification
 }
 
+/// A test alert, which is of no incident.
+fn test_alert() -> Notification {
+    let incident = "test-alert/2026-11-01T01:00:00Z";
+    Notification {
+        id: format!("{incident}/1"),
+        incident: incident.to_owned(),
+        at: at("2026-11-01T01:00:00Z"),
+        since: at("2026-11-01T01:00:00Z"),
+        occasion: Occasion::Test,
+        ..opened(Condition::TestAlert)
+    }
+}
+
 fn rendered(notification: &Notification, language: Language) -> Message {
     let scheduler = scheduler();
-    let scheduler = (notification.condition != Condition::Misconfigured).then_some(&scheduler);
+    let scheduler = (!matches!(
+        notification.condition,
+        Condition::Misconfigured | Condition::TestAlert
+    ))
+    .then_some(&scheduler);
     render(
         notification,
         &Context {
@@ -374,6 +415,44 @@ fn a_silence_from_beginning_to_end() {
                 );
             }
         }
+    }
+}
+
+/// Every reader can see that it is only a test, when the next one comes, and what to do if
+/// somebody else did not get it.
+#[test]
+fn a_test_alert_for_every_reader() {
+    for (language, code) in LANGUAGES {
+        let message = rendered(&test_alert(), language);
+        assert_sound(&message);
+        assert_no_holes(&message);
+        let mail = format!("Subject: {}\n\n{}", message.subject, message.text);
+        insta::assert_snapshot!(format!("test-alert-{code}-mail"), mail);
+        insta::assert_json_snapshot!(format!("test-alert-{code}-chat"), message.chat);
+    }
+    let message = rendered(&test_alert(), Language::En);
+    insta::assert_json_snapshot!("test-alert-machine", message.machine);
+
+    // What cannot be told is not made up.
+    let mut notification = test_alert();
+    notification.proof = vec![
+        Fact::Watched {
+            names: vec!["shop".to_owned(), "school".to_owned()],
+            more: 3,
+        },
+        Fact::ReadersUnknown {
+            why: "denied: SNS:GetTopicAttributes".to_owned(),
+        },
+        Fact::NextTest {
+            at: None,
+            schedule: None,
+            timezone: "UTC".to_owned(),
+        },
+    ];
+    for (language, code) in LANGUAGES {
+        let message = rendered(&notification, language);
+        assert_no_holes(&message);
+        insta::assert_snapshot!(format!("test-alert-by-hand-{code}"), message.text);
     }
 }
 
@@ -493,6 +572,42 @@ fn the_readme_shows_messages_as_they_are() {
     }
 }
 
+/// What the health endpoint has to say of a silence.
+#[test]
+fn a_silence_with_a_health_endpoint() {
+    let asked = |sign, healthy, last_run: Option<&str>| Fact::Health {
+        healthy,
+        last_run: last_run.map(at),
+        sign,
+    };
+    let cases = [
+        ("alive", asked(Sign::Alive, true, Some("2026-11-24T03:49:30Z"))),
+        ("dead", asked(Sign::Dead, false, Some("2026-11-24T03:40:02Z"))),
+        ("stale", asked(Sign::Dead, true, Some("2026-11-24T03:40:02Z"))),
+        ("unclear", asked(Sign::Unclear, true, None)),
+        (
+            "unknown",
+            Fact::HealthUnknown {
+                why: "failed: the health endpoint https://app.example gave no answer (Connection refused)".to_owned(),
+            },
+        ),
+    ];
+    for (language, code) in LANGUAGES {
+        for (name, fact) in &cases {
+            let mut notification = opened(Condition::SchedulerSilent);
+            notification.proof.push(fact.clone());
+            if *name == "alive" {
+                notification.handling = Handling::Withheld {
+                    cure: CureKind::ForceNewDeployment,
+                    blocked_by: vec![Gate::HealthSaysAlive],
+                };
+            }
+            let message = rendered(&notification, language);
+            insta::assert_snapshot!(format!("health-{name}-{code}"), message.text);
+        }
+    }
+}
+
 /// Nobody is told to run Laravel's commands in an application of another kind.
 #[test]
 fn laravels_commands_are_for_laravel() {
@@ -599,9 +714,43 @@ fn facts() -> Vec<Fact> {
             desired: 2,
             newest: Some(TASK.to_owned()),
         },
+        Fact::Runs {
+            since: then,
+            started: 0,
+            failed: 0,
+            running: 1,
+            newest: Some(then),
+            by: Some("chronos-schedule/every-minute".to_owned()),
+        },
+        Fact::Runs {
+            since: then,
+            started: 2,
+            failed: 1,
+            running: 0,
+            newest: None,
+            by: None,
+        },
         Fact::EcsUnknown {
             why: "x".to_owned(),
             obstacle: Some(Obstacle::TimedOut),
+        },
+        Fact::Health {
+            healthy: true,
+            last_run: Some(then),
+            sign: Sign::Alive,
+        },
+        Fact::Health {
+            healthy: false,
+            last_run: Some(then),
+            sign: Sign::Dead,
+        },
+        Fact::Health {
+            healthy: true,
+            last_run: None,
+            sign: Sign::Unclear,
+        },
+        Fact::HealthUnknown {
+            why: "x".to_owned(),
         },
         Fact::MayBeRunning {
             jobs: vec!["a".to_owned(), "b".to_owned()],
@@ -667,14 +816,34 @@ fn facts() -> Vec<Fact> {
         Fact::Mistakes {
             list: vec!["x".to_owned()],
         },
+        Fact::Watched {
+            names: vec!["x".to_owned()],
+            more: 1,
+        },
+        Fact::Readers {
+            topic: "x".to_owned(),
+            confirmed: 1,
+            pending: 0,
+        },
+        Fact::ReadersUnknown {
+            why: "x".to_owned(),
+        },
+        Fact::NextTest {
+            at: None,
+            schedule: Some("rate(30 days)".to_owned()),
+            timezone: "UTC".to_owned(),
+        },
     ];
-    for fact in &facts {
+    for fact in facts.iter().chain(&facts_of_causes()) {
         match fact {
             Fact::LastHeartbeat { .. }
             | Fact::Allowed { .. }
             | Fact::OtherLines { .. }
             | Fact::Tasks { .. }
+            | Fact::Runs { .. }
             | Fact::EcsUnknown { .. }
+            | Fact::Health { .. }
+            | Fact::HealthUnknown { .. }
             | Fact::MayBeRunning { .. }
             | Fact::Aborts { .. }
             | Fact::LastErrors { .. }
@@ -692,10 +861,102 @@ fn facts() -> Vec<Fact> {
             | Fact::Runtime { .. }
             | Fact::Twice { .. }
             | Fact::Jobs { .. }
-            | Fact::Mistakes { .. } => {}
+            | Fact::Mistakes { .. }
+            | Fact::TaskEnded { .. }
+            | Fact::Unhealthy { .. }
+            | Fact::NotStarted { .. }
+            | Fact::NothingSinceStart { .. }
+            | Fact::CutOff { .. }
+            | Fact::AllStopped { .. }
+            | Fact::StoppedAtEdge { .. }
+            | Fact::Watched { .. }
+            | Fact::Readers { .. }
+            | Fact::ReadersUnknown { .. }
+            | Fact::NextTest { .. } => {}
         }
     }
     facts
+}
+
+/// What the watchdog words itself as evidence of a cause.
+fn facts_of_causes() -> Vec<Fact> {
+    let then = at("2026-11-24T03:40:09Z");
+    let later = at("2026-11-24T03:45:00Z");
+    let ended = |container: Option<&str>, reason: &str, exit_code| Fact::TaskEnded {
+        task: TASK.to_owned(),
+        container: container.map(str::to_owned),
+        reason: reason.to_owned(),
+        exit_code,
+    };
+    let cut_off = |killed| Fact::CutOff {
+        job: "orders:sync".to_owned(),
+        start: then,
+        killed,
+        line: "2026-11-24 12:40:09 Running ['artisan' orders:sync]".to_owned(),
+    };
+    vec![
+        ended(
+            Some("app"),
+            "OutOfMemoryError: Container killed due to memory usage",
+            Some(137),
+        ),
+        ended(Some("app"), "", Some(139)),
+        ended(None, "Task failed container health checks", None),
+        Fact::Unhealthy {
+            task: TASK.to_owned(),
+        },
+        Fact::NotStarted {
+            task: TASK.to_owned(),
+            running_since: later,
+            booted_at: then,
+        },
+        Fact::NothingSinceStart { booted_at: then },
+        cut_off(true),
+        cut_off(false),
+        Fact::AllStopped {
+            last: then,
+            since: later,
+            jobs: 4,
+        },
+        Fact::StoppedAtEdge {
+            job: "auth:monitor-dual-auth --alert".to_owned(),
+            last: then,
+            edge: later,
+        },
+    ]
+}
+
+/// The same words in the mail of each language, and in English for machines.
+#[test]
+fn evidence_is_said_in_the_readers_language() {
+    let mut said = String::new();
+    for fact in facts_of_causes() {
+        let mut notification = opened(Condition::SchedulerSilent);
+        notification.causes = vec![Cause::new("not-started", Evidence::Fact(fact.clone()))];
+        notification.proof = vec![fact];
+        for (language, code) in LANGUAGES {
+            let message = rendered(&notification, language);
+            assert_no_holes(&message);
+            let label = if code == "en" {
+                "Evidence: "
+            } else {
+                "根拠: "
+            };
+            let lines: Vec<&str> = (message.text.lines())
+                .filter_map(|line| line.strip_prefix(label))
+                .collect();
+            assert_eq!(lines.len(), 1, "{}", message.text);
+            said += &format!("{code}       {}\n", lines[0]);
+            // What is evidence is not said twice.
+            assert_eq!(message.text.matches(lines[0]).count(), 1);
+            let machine = message.machine["evidence"][0].as_str().unwrap();
+            assert_eq!(message.machine["causes"][0]["evidence"][0], machine);
+            if language == Language::Ja {
+                said += &format!("machine  {machine}\n\n");
+            }
+        }
+    }
+    insta::assert_snapshot!(said);
 }
 
 fn handlings() -> Vec<Handling> {
@@ -795,9 +1056,17 @@ fn a_restart_by_hand_is_only_advised_where_it_can_help() {
     });
     assert!(!advises(&notification));
     notification.proof.pop();
+    notification.proof.push(Fact::Health {
+        healthy: true,
+        last_run: Some(notification.at),
+        sign: Sign::Alive,
+    });
+    assert!(!advises(&notification));
+    notification.proof.pop();
     for (gate, advised) in [
         (Gate::AttemptsPerDay, true),
         (Gate::JobMayBeRunning, false),
+        (Gate::HealthSaysAlive, false),
         (Gate::DeploymentInProgress, false),
         (Gate::CauseNotRestartable, false),
     ] {
@@ -926,11 +1195,11 @@ fn the_schema_knows_every_name() {
     };
     assert_eq!(
         names("/properties/condition/enum"),
-        ids(&mut Condition::ALL.iter().map(|c| c.id()))
+        ids(&mut (Condition::ALL.iter().map(|c| c.id())).chain([Condition::TestAlert.id()]))
     );
     assert_eq!(
         names("/properties/reason/enum"),
-        ids(&mut Occasion::ALL.iter().map(|o| o.id()))
+        ids(&mut (Occasion::ALL.iter().map(|o| o.id())).chain([Occasion::Test.id()]))
     );
     assert_eq!(
         names("/properties/handling/properties/blocked_by/items/enum"),
@@ -1096,8 +1365,8 @@ proptest! {
         notification.scheduler = text(0);
         notification.subject = Some(text(1));
         notification.causes = vec![
-            Cause { id: "redis-unreachable".to_owned(), evidence: vec![text(2); long] },
-            Cause { id: text(3), evidence: vec![text(4)] },
+            Cause { id: "redis-unreachable".to_owned(), evidence: vec![text(2).into(); long] },
+            Cause { id: text(3), evidence: vec![text(4).into()] },
         ];
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text(5); long] },
@@ -1128,6 +1397,7 @@ proptest! {
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text.clone()] },
             Fact::EcsUnknown { why: text.clone(), obstacle: None },
+            Fact::HealthUnknown { why: text.clone() },
             Fact::Mistakes { list: vec![text.clone()] },
             Fact::MayBeRunning { jobs: vec![text.clone()] },
         ];

@@ -235,6 +235,7 @@ impl<'a> Inspector<'a> {
             log: log.clone(),
             probe: sample.probe.clone(),
             service: sample.service.clone(),
+            health: None,
             fleet: seen.fleet,
         };
         let now = seen.now;
@@ -478,6 +479,7 @@ impl<'a> Inspector<'a> {
                 ok(blind, "it can see")
             }
             Condition::Misconfigured => Err("the configuration is good"),
+            Condition::TestAlert => Err("nobody asked for a test"),
         }
     }
 

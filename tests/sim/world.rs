@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use jiff::{SignedDuration, Timestamp};
-use scheduler_watchdog::config::{Config, Ecs, EcsTarget, Scheduler};
+use scheduler_watchdog::config::{Config, Ecs, EcsTarget, Endpoint, Scheduler};
+use scheduler_watchdog::health::Health;
 use scheduler_watchdog::line;
 use scheduler_watchdog::message::Message;
 use scheduler_watchdog::plan::{CureKind, Remediation};
 use scheduler_watchdog::silence::OneOff;
 use scheduler_watchdog::snapshot::{
-    CallError, Fleet, LogWindow, Observed, Obstacle, Probe, ServiceFacts,
+    CallError, Fleet, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts,
 };
 use scheduler_watchdog::state::State;
 use scheduler_watchdog::world::{StoreError, Version, World};
@@ -356,6 +357,20 @@ impl World for Invocation<'_, '_> {
             }
         });
         Some(answer)
+    }
+
+    /// No scheduler of these worlds has a health endpoint.
+    async fn health(&self, _: &Scheduler) -> Option<Observed<Health>> {
+        None
+    }
+
+    async fn readers(&self) -> Option<Observed<Readers>> {
+        None
+    }
+
+    /// Nor a dead man's switch.
+    async fn ping(&self, _: &Endpoint) -> Result<(), CallError> {
+        Ok(())
     }
 
     async fn publish(&self, message: &Message) -> Result<(), CallError> {
