@@ -362,14 +362,14 @@ impl<'a> Inspector<'a> {
         }
         if let Err(why) = verdict {
             let blurred = self.is_blurred(site, n.since, now);
-            let by_loss = blurred || why == LONG_RUN;
+            let by_the_log = blurred || why == LONG_RUN || why == CUT_SHORT;
             *self
                 .figures
                 .false_alarms
-                .entry((n.condition.id(), by_loss))
+                .entry((n.condition.id(), by_the_log))
                 .or_default() += 1;
             self.tell(now, || format!("s{site}: FALSE ALARM {} ({why})", n.id));
-            if !by_loss {
+            if !by_the_log {
                 let text = format!("{} since {:.0}: {why}", n.id, n.since);
                 self.violated("false alarm", now, text);
             }
@@ -451,12 +451,26 @@ impl<'a> Inspector<'a> {
                 "no run failed",
             ),
             Condition::JobOverrun => {
-                let hangs = self.happened(site, n.since - SLACK, now, |what| {
-                    matches!(what, What::JobHangs(_))
+                let since =
+                    |what: fn(What) -> bool| self.happened(site, n.since - SLACK, now, what);
+                // A run that hangs, and one that the loop's death ended, have not come to an end.
+                let lasts = since(|what| {
+                    matches!(
+                        what,
+                        What::JobHangs(_) | What::LoopDies { .. } | What::ReplicaDies | What::Down
+                    )
                 });
-                // A run that was cut short leaves a start without an end, and so does one
-                // whose loop waits behind it.
-                ok(hangs, "no run takes too long")
+                let cut = since(|what| {
+                    matches!(
+                        what,
+                        What::ScaledToZero | What::Deployment | What::StuckDeployment
+                    )
+                });
+                match (lasts, cut) {
+                    (true, _) => Ok(()),
+                    (false, true) => Err(CUT_SHORT),
+                    (false, false) => Err("no run takes too long"),
+                }
             }
             Condition::DuplicateRuns => {
                 let twice = self.happened(site, n.since - DAY, now, |what| what == What::Twice);
@@ -781,6 +795,9 @@ impl<'a> Inspector<'a> {
         let _ = truth;
     }
 }
+
+/// A run whose task was stopped on purpose leaves a start without an end.
+const CUT_SHORT: &str = "a run that was cut short";
 
 /// A first long run cannot be told from a silence.
 const LONG_RUN: &str = "a run that is longer than any before";

@@ -137,7 +137,7 @@ impl fmt::Display for Figures {
         )?;
         for ((condition, explained), count) in &self.false_alarms {
             let why = if *explained {
-                "lines lost or late, or a first long run"
+                "lines lost or late, a first long run, or a run cut short"
             } else {
                 "unexplained"
             };
