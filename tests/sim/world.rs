@@ -414,25 +414,28 @@ impl World for Invocation<'_, '_> {
         let site = self.town.site_of(&scheduler.name);
         let now = self.now();
         let done = !fails(false);
-        let mut truth = self.town.sites[site].borrow_mut();
-        let seen = self.seen.borrow()[&site].clone();
-        let mut inspector = self.town.inspector.borrow_mut();
-        inspector.restarted(site, &truth, &seen, remediation, done, now);
-        drop(inspector);
+        {
+            let truth = self.town.sites[site].borrow();
+            let seen = self.seen.borrow()[&site].clone();
+            let mut inspector = self.town.inspector.borrow_mut();
+            inspector.restarted(site, &truth, &seen, remediation, done, now);
+        }
         if !done {
             return Err(CallError::new(
                 Obstacle::Throttled,
                 "as the scenario wants it",
             ));
         }
-        let started = match remediation.cure {
-            CureKind::StopTask => {
-                truth.stop_task(remediation.task.as_deref().unwrap_or_default(), now);
-                None
+        let started = {
+            let mut truth = self.town.sites[site].borrow_mut();
+            match remediation.cure {
+                CureKind::StopTask => {
+                    truth.stop_task(remediation.task.as_deref().unwrap_or_default(), now);
+                    None
+                }
+                CureKind::ForceNewDeployment | CureKind::RunTask => Some(truth.deploy(now)),
             }
-            CureKind::ForceNewDeployment | CureKind::RunTask => Some(truth.deploy(now)),
         };
-        drop(truth);
         self.part().await;
         if fails(true) {
             return Err(CallError::new(
