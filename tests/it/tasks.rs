@@ -475,6 +475,26 @@ fn a_start_that_is_a_tasks_last_line_is_no_run_without_end() {
     assert_eq!(told(&schedule.passes(100)), []);
 }
 
+/// A line breaks off because the job itself prints, too. That other tasks come after it does not
+/// prove that it ended.
+#[test]
+fn a_run_that_goes_on_beside_others_has_left_no_lock() {
+    let jobs = "[[scheduler.job]]\nname = \"report:daily\"\ncron = \"*/5 * * * *\"\n";
+    let mut schedule = Schedule::new(jobs);
+    schedule.idles(0..120);
+    for minute in (0..60).step_by(5) {
+        schedule.runs(minute, seconds(1));
+    }
+    let begins = SPEAKS + seconds(1);
+    schedule.says(60, begins, job(JobEvent::CutOff), "Running report:daily");
+    let told: Vec<_> = (schedule.passes(90).into_iter())
+        .flat_map(|plan| plan.notifications)
+        .filter(|told| told.condition == Condition::JobOverdue)
+        .map(|told| told.cause_id().to_owned())
+        .collect();
+    assert_eq!(told, ["unknown"]);
+}
+
 #[test]
 fn a_scheduler_that_was_never_heard_and_never_started_is_not_started_by_the_watchdog() {
     let mut schedule = Schedule::new("");

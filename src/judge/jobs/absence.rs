@@ -70,13 +70,15 @@ pub(super) fn stuck_lock(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
     })
 }
 
-/// Whether a stream fell silent with that run, and another one took over.
+/// Whether a stream fell silent with that run, and another one took over. Where each run is a
+/// task of its own, others begin whether it has ended or not.
 fn its_task_is_gone(case: &Case<'_>, stream: u32, start: Timestamp) -> bool {
     let streams = &case.state.heartbeats.streams;
     let last_words = |name: &str, beats: &StreamBeats| {
         short_hash(name) == stream && beats.last.as_second() == start.as_second()
     };
-    streams.iter().any(|(name, beats)| last_words(name, beats))
+    !case.scheduler.runs_as_tasks()
+        && streams.iter().any(|(name, beats)| last_words(name, beats))
         && streams.values().any(|beats| beats.first > start)
 }
 
