@@ -88,8 +88,9 @@ pub struct Window {
     pub from: Option<Date>,
     /// The last day.
     pub until: Option<Date>,
-    /// From the first to the second time of day, both included; over midnight, if the second
-    /// is earlier.
+    /// From the first time of day until before the second; over midnight, if the second is
+    /// earlier. Laravel's `between` compares seconds, so the run of the very minute in which it
+    /// ends comes some seconds too late.
     pub between: Option<(Time, Time)>,
     /// The days of the week; all, if empty.
     pub weekdays: Vec<Weekday>,
@@ -132,12 +133,10 @@ fn earlier(a: Option<Date>, b: Option<Date>) -> Option<Date> {
 }
 
 fn is_within((from, until): (Time, Time), time: Time) -> bool {
-    // A run of the last minute may begin anywhere in it.
-    let time = Time::constant(time.hour(), time.minute(), 0, 0);
     if from <= until {
-        from <= time && time <= until
+        from <= time && time < until
     } else {
-        from <= time || time <= until
+        from <= time || time < until
     }
 }
 

@@ -28,6 +28,10 @@ const OFTEN_TWICE: u32 = 2;
 /// itself, only the newest time is known.)
 const NEAR: SignedDuration = SignedDuration::from_mins(15);
 
+/// A job whose dates are over comes no more: a missed run is told for this long after the time
+/// at which it could be known first.
+const LAST_WORD: SignedDuration = SignedDuration::from_mins(30);
+
 /// No reminder at all.
 const NEVER: Pace = Pace {
     first: SignedDuration::from_hours(24 * 366),
@@ -113,7 +117,11 @@ impl<'a> Case<'a> {
 
 /// An expected run is missing past its grace.
 fn overdue(case: &Case<'_>) -> Option<Finding> {
-    let missed = (case.history.missing()).filter(|_| !case.job.is_over(case.now))?;
+    let missed = case.history.missing()?;
+    let known = missed.last? + case.job.grace() + case.state.overlap();
+    if case.job.is_over(case.now) && case.now >= known + LAST_WORD {
+        return None;
+    }
     let mut proof = Vec::from_iter(missed.fact(&case.job.name));
     proof.push(Fact::LastRun {
         at: case.history.starts.last().copied(),

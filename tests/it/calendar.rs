@@ -150,7 +150,7 @@ fn holds(window: &Window, at: DateTime) -> bool {
     let in_hours = window.between.is_none_or(|(first, last)| {
         let (first, last, now) = (minute(first), minute(last), minute(at.time()));
         (first..first + 24 * 60)
-            .take_while(|minute| (minute - 1) % (24 * 60) != last || *minute == first)
+            .take_while(|minute| minute % (24 * 60) != last)
             .any(|minute| minute % (24 * 60) == now)
     });
     (from..=until).contains(&at.date()) && in_hours

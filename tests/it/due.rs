@@ -448,6 +448,36 @@ fn a_job_whose_time_has_ended_is_not_overdue_any_more() {
     assert_eq!(stage.pass().verdict, Verdict::Healthy);
 }
 
+/// Its grace ends with the day, after which nobody waits for another run.
+#[test]
+fn the_last_run_of_all_is_told_when_it_is_missing() {
+    let window = "active = [{ from = \"2025-12-01\", until = \"2025-12-02\" }]";
+    let mut stage = Stage::new(&job("0 23 * * *", window));
+    stage.beats(TASK, 30 * 60);
+    stage.other_lines();
+    let plans = stage.passes(12 * 30 - 1);
+    assert_eq!(
+        told(&plans),
+        [
+            (Condition::JobOverdue, Occasion::Opened),
+            (Condition::JobOverdue, Occasion::Resolved)
+        ]
+    );
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 1);
+}
+
+/// Laravel compares seconds: at 00:30:02 a `between('0:00', '0:30')` is over.
+#[test]
+fn the_minute_in_which_a_window_ends_is_not_expected() {
+    let window = "active = [{ between = \"00:00-00:30\" }]";
+    let mut stage = Stage::new(&job("*/5 * * * *", window));
+    stage.beats(TASK, 120);
+    for minute in [5, 10, 15, 20, 25] {
+        runs(&mut stage, minutes(minute));
+    }
+    assert_eq!(told(&stage.passes(20)), []);
+}
+
 fn one_off(from: Timestamp, minutes: i64, condition: Option<Condition>) -> OneOff {
     OneOff {
         id: "1202-0000".to_owned(),
