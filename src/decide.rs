@@ -188,7 +188,7 @@ fn quiet(scheduler: &Scheduler, state: &State, now: Timestamp) -> BTreeMap<Condi
 
 /// What the loop's standing means for the jobs.
 fn standing(state: &State, look: &Look, seeing: bool) -> Loop {
-    let open = (state.incidents.iter()).any(|i| i.slot == Slot::Loop && i.is_open());
+    let open = (state.incidents.iter()).any(|i| i.slot == Slot::Loop && i.goes_on());
     match look.excuse {
         Some(Reason::DesiredCountZero) => Loop::Off,
         Some(_) => Loop::Unclear,

@@ -103,7 +103,7 @@ pub struct Incident {
     /// When it began to fire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fired_at: Option<Timestamp>,
-    /// When the trouble ended, once it is resolved.
+    /// When the trouble ended, once it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// When the newest message about it was decided.
@@ -165,6 +165,11 @@ impl Incident {
     /// Told and not over.
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Firing | Phase::Recovering)
+    }
+
+    /// Told and going on: when it ends in a silence, its all-clear waits for the silence to end.
+    pub fn goes_on(&self) -> bool {
+        self.is_open() && self.ended_at.is_none()
     }
 }
 

@@ -564,6 +564,26 @@ fn a_silence_of_one_condition_leaves_the_others_alone() {
     assert_eq!(told(&plans).len(), 2, "opened and resolved");
 }
 
+/// The loop is back, and only a silence keeps its all-clear: the jobs are judged again.
+#[test]
+fn an_all_clear_that_waits_for_a_silence_hides_no_job() {
+    let mut stage = dies(&job("0 * * * *", ""), 60);
+    let silent = Some(Condition::SchedulerSilent);
+    stage.passes(7);
+    (stage.state.silences).push(one_off(stage.now, 200, silent));
+    let plans = stage.passes(46);
+    assert_eq!(
+        told(&plans),
+        [
+            (Condition::JobOverdue, Occasion::Opened),
+            (Condition::JobOverdue, Occasion::Reminder),
+            (Condition::SchedulerSilent, Occasion::Resolved),
+        ]
+    );
+    // In the outage, from 00:30 to 01:30, the job missed the run of 01:00 only.
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 1);
+}
+
 #[test]
 fn a_maintenance_window_comes_again() {
     let silence = "[[scheduler.silence]]\ncron = \"20 0 * * *\"\nduration = \"90m\"\n";
