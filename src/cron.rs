@@ -83,6 +83,11 @@ impl Cron {
         &self.expression
     }
 
+    /// Whether it means the same times, perhaps in other words: `MON` and `1`.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.schedule == other.schedule
+    }
+
     /// The expected runs in `(after, until]`, oldest first. Empty when `until <= after`.
     pub fn runs<'a>(
         &'a self,

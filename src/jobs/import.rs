@@ -4,7 +4,6 @@
 //! bordered table of Laravel 8. A list tells neither dates, `between`, `when` or `skip`, nor
 //! runtimes, nor `onOneServer`.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
@@ -396,9 +395,8 @@ pub struct Drift {
 /// Compares a scheduler's jobs with a list. A job that is outside its `active` windows at `now`
 /// need not be listed.
 pub fn drift(scheduler: &Scheduler, list: &List, now: Timestamp) -> Vec<Drift> {
-    let listed: BTreeMap<String, Group<'_>> = (groups(list).into_iter())
-        .map(|group| (group.first.name.clone(), group))
-        .collect();
+    let mut groups = groups(list);
+    groups.sort_by_key(|group| group.first.name.clone());
     let mut drift = Vec::new();
     let mut add = |job: &str, what: String| {
         drift.push(Drift {
@@ -407,8 +405,8 @@ pub fn drift(scheduler: &Scheduler, list: &List, now: Timestamp) -> Vec<Drift> {
         });
     };
     for job in &scheduler.jobs {
-        match listed.get(&job.name) {
-            Some(group) => differences(job, group, list.is_json)
+        match entries_of(job, &groups) {
+            Some(group) => differences(job, &group, list.is_json)
                 .into_iter()
                 .for_each(|what| add(&job.name, what)),
             None if may_be_unlisted(job, now) => {}
@@ -420,17 +418,42 @@ pub fn drift(scheduler: &Scheduler, list: &List, now: Timestamp) -> Vec<Drift> {
             ),
         }
     }
-    for (name, group) in &listed {
-        let known = scheduler.jobs.iter().any(|job| job.name == *name);
+    for group in &groups {
+        let known = (scheduler.jobs.iter()).any(|job| is_of(job, group.first));
         if !known && !group.first.is_closure {
             let expressions = group.expressions().join(", ");
             add(
-                name,
+                &group.first.name,
                 format!("is in the list ({expressions}), not in the configuration"),
             );
         }
     }
     drift
+}
+
+/// Whether an entry is about a job: by its name, or by the lines that it will print.
+fn is_of(job: &Job, listed: &Listed) -> bool {
+    let printed = if listed.is_closure {
+        CLOSURE
+    } else {
+        &listed.name
+    };
+    job.name == listed.name || job.owns(printed, printed)
+}
+
+/// All entries of a job, as one.
+fn entries_of<'a>(job: &Job, groups: &[Group<'a>]) -> Option<Group<'a>> {
+    let of_it = |by: &dyn Fn(&Listed) -> bool| -> Vec<&'a Listed> {
+        (groups.iter().filter(|group| by(group.first)))
+            .flat_map(|group| group.all.iter().copied())
+            .collect()
+    };
+    let mut all = of_it(&|listed| listed.name == job.name);
+    if all.is_empty() {
+        all = of_it(&|listed| is_of(job, listed));
+    }
+    let first = all.first().copied()?;
+    Some(Group { first, all })
 }
 
 /// Whether its windows or environments explain that it is not listed now.
@@ -463,11 +486,15 @@ fn differences(job: &Job, group: &Group<'_>, is_json: bool) -> Vec<String> {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    compare(
-        "cron",
-        sorted(job.cron.iter().map(one_line).collect()),
-        sorted(group.expressions()),
-    );
+    let is_listed = |cron: &Cron| group.all.iter().any(|listed| listed.cron.is_same(cron));
+    let is_configured = |listed: &&Listed| job.cron.iter().any(|cron| cron.is_same(&listed.cron));
+    if !(job.cron.iter().all(is_listed) && group.all.iter().all(is_configured)) {
+        compare(
+            "cron",
+            sorted(job.cron.iter().map(one_line).collect()),
+            sorted(group.expressions()),
+        );
+    }
     let every = |seconds: Option<i64>| seconds.map_or("none".to_owned(), |n| format!("{n}s"));
     compare(
         "every",

@@ -139,6 +139,37 @@ environments = ["production"]
     insta::assert_snapshot!(run.stdout);
 }
 
+/// A closure's entry names its line in a file, which moves; `match` tells what its lines say.
+#[test]
+fn a_job_that_is_told_by_match_has_not_drifted() {
+    let desk = desk();
+    let jobs = r#"
+[[scheduler.job]]
+name = "heartbeat"
+cron = "* * * * *"
+match = "Callback"
+
+[[scheduler.job]]
+name = "weekly report"
+cron = "0 6 * * MON"
+match = { regex = "^report:send .*--weekly" }
+"#;
+    let list = r#"[
+ {"expression":"* * * * *","command":"Closure at: routes/console.php:31"},
+ {"expression":"0 6 * * 1","command":"php artisan report:send --weekly"}
+]"#;
+    desk.file("watchdog.toml", &format!("{CONFIG}{jobs}"))
+        .file("list.json", list);
+    let check = ["jobs", "import", "list.json", "--check"];
+    let said = desk.watchdog(&check).ok();
+    assert_eq!(said, "web: the configuration and the list agree\n");
+    desk.file("list.json", &list.replace("0 6", "0 7"));
+    assert_eq!(
+        desk.watchdog(&check).stdout,
+        "weekly report: cron: the configuration says 0 6 * * MON, the list 0 7 * * 1\n"
+    );
+}
+
 #[test]
 fn what_is_no_list_is_refused_and_nothing_is_written() {
     let desk = desk();
