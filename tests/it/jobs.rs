@@ -296,6 +296,26 @@ fn jobs_are_listed_as_people_like_to_read_them() {
     insta::assert_snapshot!("jobs-as-json", json);
 }
 
+/// A run of the last five minutes is part of what the log shows, even where it shows no more.
+#[test]
+fn the_newest_run_is_listed() {
+    let desk = Desk::new();
+    let log = "\
+2026-11-24T03:20:02.000Z   2026-11-24 03:20:02 Running ['artisan' mail:send] ..... 120ms DONE
+2026-11-24T03:21:02.000Z    INFO  No scheduled commands are ready to run.
+";
+    let config = format!("{}{JOBS}", tokyo().replace("Asia/Tokyo", "UTC"));
+    desk.file("watchdog.toml", &config).file("app.log", log);
+    let text = desk
+        .watchdog(&["jobs", "list", "--log-file", "app.log"])
+        .ok();
+    let row = text.lines().find(|line| line.starts_with("mail:send"));
+    assert!(
+        row.is_some_and(|row| row.contains("Tue 2026-11-24 03:20 (")),
+        "{text}"
+    );
+}
+
 #[test]
 fn jobs_are_suggested_from_a_log() {
     let desk = Desk::new();

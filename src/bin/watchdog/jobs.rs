@@ -178,9 +178,11 @@ fn list(args: ListArgs) -> Result<u8, Failure> {
     };
     let text = runtime()?.block_on(async {
         if !args.log_file.is_empty() {
-            // The passes that a deployed watchdog would have made leave its memory behind.
+            // The passes that a deployed watchdog would have made, the one at `now` included,
+            // leave its memory behind.
             let progress = &mut |done, of| progress.show(done, of);
             let _ = check::once(&config, &world, &args.schedulers, now, progress).await;
+            let _ = check::remembered(&config, &world, &args.schedulers, now).await;
         }
         world.set_now(now);
         listed(&world, &schedulers, now, args.format).await
