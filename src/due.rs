@@ -89,7 +89,7 @@ impl JobHistory {
 
 /// Whether two runs, the earlier given first, belong to one due time.
 pub fn is_same(job: &Job, earlier: Timestamp, later: Timestamp) -> bool {
-    job.next_run(earlier, later).is_none()
+    job.next_run(earlier + EARLY, later + EARLY).is_none()
 }
 
 /// Begins to expect the runs of jobs that are new, or that are expected at other times now.

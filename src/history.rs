@@ -593,8 +593,9 @@ fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
             *known = line;
         }
     }
+    // Of one moment in one order, whichever window they came with.
     let mut newest: Vec<&Line> = newest.into_values().collect();
-    newest.sort_by_key(|line| line.at);
+    newest.sort_by_key(|line| (line.at, &line.stream, &line.text));
     let surplus = newest.len().saturating_sub(MOST_NOTES);
     for line in newest.into_iter().skip(surplus) {
         let Kind::Error {
@@ -617,6 +618,7 @@ fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
             None => notes.push(note),
         }
     }
-    state.errors.notes.sort_by_key(|note| note.at);
+    (state.errors.notes)
+        .sort_by(|a, b| (a.at, &a.stream, &a.text).cmp(&(b.at, &b.stream, &b.text)));
     state.errors.fold(window, &counts);
 }

@@ -378,6 +378,20 @@ fn the_same_due_time_on_two_streams_is_told() {
     }
 }
 
+/// Two replicas take turns, and the clock of one is a little ahead.
+#[test]
+fn a_clock_that_is_ahead_makes_no_duplicate() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.beats(TASK, 60);
+    stage.beats(SECOND_TASK, 60);
+    for run in 0..12 {
+        let (task, second) = [(TASK, 2), (SECOND_TASK, -2)][usize::try_from(run % 2).unwrap()];
+        let at = minutes(run * 5) + SignedDuration::from_secs(second);
+        runs_on(&mut stage, task, at);
+    }
+    assert_eq!(told(&stage.passes(12)), []);
+}
+
 #[test]
 fn a_lock_that_holds_is_no_duplicate_and_one_overlap_of_two_tasks_is_none_either() {
     let mut stage = Stage::new(&job("*/5 * * * *", ""));

@@ -87,6 +87,24 @@ proptest! {
 
 }
 
+/// Errors of one moment are kept in one order, whether the window before held one of them or not.
+#[test]
+fn errors_of_one_moment_have_one_order() {
+    let aborts = |stream, second| {
+        let kind = Kind::Error {
+            aborts: true,
+            context: None,
+            trace: Vec::new(),
+        };
+        line(stream, second, kind)
+    };
+    let early = aborts("a/a/2", 0);
+    let both = vec![early.clone(), aborts("a/a/1", 60), aborts("a/a/2", 60)];
+    let whole = folded(&[window(both.clone())]);
+    let parts = folded(&[window(vec![early]), window(both)]);
+    assert_eq!(parts.errors.notes, whole.errors.notes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
