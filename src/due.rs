@@ -409,3 +409,20 @@ pub(crate) mod seconds {
             .map_err(serde::de::Error::custom)
     }
 }
+
+/// The same for a list.
+pub(crate) mod list_of_seconds {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(list: &[Timestamp], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(|at| at.as_second()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Timestamp>, D::Error> {
+        (Vec::<i64>::deserialize(from)?.into_iter())
+            .map(Timestamp::from_second)
+            .collect::<Result<_, _>>()
+            .map_err(serde::de::Error::custom)
+    }
+}

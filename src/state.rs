@@ -313,14 +313,15 @@ impl State {
     }
 
     /// Drops a little of what is missed least: jobs that nobody configured, what single streams
-    /// ran, old streams, old errors, and last what is expected of jobs. False when nothing is
-    /// left to drop.
+    /// ran, old streams, old errors, what configured jobs did lately, and last what is expected of
+    /// them. False when nothing is left to drop.
     fn drop_least(&mut self) -> bool {
         if self.drop_jobs(|job| job.plan.is_none())
             || self.heartbeats.drop_runs()
             || (self.heartbeats.streams.len() > LEAST_STREAMS
                 && self.heartbeats.drop_oldest_stream())
             || self.errors.drop_oldest()
+            || self.thin_jobs()
             || self.drop_jobs(|_| true)
             || self.heartbeats.drop_oldest_stream()
         {
@@ -340,6 +341,19 @@ impl State {
             }
         }
         shortened || !std::mem::take(&mut self.unknown).is_empty()
+    }
+
+    /// Thins out jobs, an eighth of them at a time, those that were seen longest ago first. False
+    /// if none can be.
+    fn thin_jobs(&mut self) -> bool {
+        let most = self.jobs.len().div_ceil(8);
+        let mut jobs: Vec<&mut JobHistory> = self.jobs.values_mut().collect();
+        jobs.sort_by_key(|job| job.last_seen());
+        (jobs.into_iter())
+            .filter_map(|job| job.thin().then_some(()))
+            .take(most)
+            .count()
+            > 0
     }
 
     /// Drops an eighth of such jobs, those that were seen longest ago; each try costs a

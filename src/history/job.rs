@@ -31,17 +31,18 @@ const TWICE_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is known of one job.
+/// What is known of one job. Times are of whole seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobHistory {
     /// The newest starts, oldest first.
+    #[serde(with = "due::list_of_seconds")]
     pub starts: Vec<Timestamp>,
     /// The newest end.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub ended_at: Option<Timestamp>,
     /// The newest failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub failed_at: Option<Timestamp>,
     /// The longest foreground run that the log has shown, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,10 +106,10 @@ pub struct Failures {
     /// How many there were before the newest run: its failure may be told after its end.
     pub before: u32,
     /// The first of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub since: Option<Timestamp>,
     /// The first of those before the newest run.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub before_since: Option<Timestamp>,
     /// The newest exit code, where one was told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,8 +141,10 @@ impl Failures {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Twice {
     /// The first second run.
+    #[serde(with = "due::second")]
     pub since: Timestamp,
     /// The newest second run.
+    #[serde(with = "due::second")]
     pub at: Timestamp,
     /// How many due times.
     pub count: u32,
@@ -157,6 +160,15 @@ impl JobHistory {
             .copied()
             .max(self.ended_at)
             .max(self.failed_at)
+    }
+
+    /// Forgets what the next runs tell anew; what is expected of the job stays. False if there is
+    /// nothing of the kind.
+    pub(crate) fn thin(&mut self) -> bool {
+        let is_full = self.last_run.is_some() || self.twice.is_some() || self.starts.len() > 1;
+        (self.last_run, self.twice) = (None, None);
+        self.starts.drain(..self.starts.len().saturating_sub(1));
+        is_full
     }
 
     /// The longest foreground run that the log has shown.

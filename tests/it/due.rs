@@ -645,6 +645,59 @@ fn every_configured_job_is_remembered() {
     }
 }
 
+/// The worst hour: each job fails on several replicas for each due time. What is expected of
+/// every one is still remembered.
+#[test]
+fn no_configured_job_is_forgotten_however_much_there_is_to_say() {
+    let name = |n: usize| {
+        format!(
+            "App\\Jobs\\Tenant{n:03}\\SynchroniseCustomerInvoicesWithAccounting --tenant={n:03}"
+        )
+    };
+    let jobs: String = (0..150)
+        .map(|n| {
+            format!(
+                "[[scheduler.job]]\nname = '{}'\ncron = \"*/5 * * * *\"\n",
+                name(n)
+            )
+        })
+        .collect();
+    let mut stage = Stage::new(&jobs);
+    stage.other_lines();
+    for replica in 0..3 {
+        let task = format!("{SECOND_TASK}{replica:024}");
+        stage.beats(&task, 60);
+        for (run, n) in (0..8).flat_map(|run| (0..150).map(move |n| (run, n))) {
+            let event = JobEvent::Failed {
+                took: Some(SignedDuration::from_millis(120)),
+                exit_code: Some(255),
+            };
+            let kind = Kind::Job {
+                name: name(n),
+                event,
+                background: false,
+            };
+            let at = minutes(run * 5) + SignedDuration::from_secs(2 + replica);
+            stage.push(&task, at, kind, "failed");
+        }
+    }
+    // For the last quarter of an hour all jobs are missing, too.
+    for _ in 0..11 {
+        stage.wait(5).look();
+        stage.state = State::from_json(&stage.state.to_json()).unwrap();
+    }
+    let text = stage.state.to_json();
+    assert!(text.len() <= MOST_BYTES, "{}", text.len());
+    for n in 0..150 {
+        let history = stage.state.jobs.get(&name(n));
+        let history = history.unwrap_or_else(|| panic!("{} is forgotten", name(n)));
+        assert_eq!(
+            (history.failures.count >= 8, history.missed.count),
+            (true, 2)
+        );
+    }
+}
+
 /// A run of the loop: jobs one after the other from a minute on, each with its runtime in
 /// seconds; the loop waits for all of them. Returns the minute in which it goes on.
 fn turn(stage: &mut Stage, minute: i64, jobs: &[(&str, i64)]) -> i64 {
