@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
-use scheduler_watchdog::plan::{Gate, Occasion, Plan, Reason, Verdict, Withholding};
+use scheduler_watchdog::plan::{Gate, Handling, Occasion, Plan, Reason, Verdict, Withholding};
 use scheduler_watchdog::silence::OneOff;
 use scheduler_watchdog::state::{MOST_BYTES, State};
 
@@ -478,6 +478,8 @@ fn the_last_run_of_all_is_told_when_it_is_missing() {
         ]
     );
     assert_eq!(plans.iter().map(missed).sum::<u32>(), 1);
+    let all_clear = plans.iter().flat_map(|plan| &plan.notifications).last();
+    assert_eq!(all_clear.unwrap().handling, Handling::NotDueAnyMore);
 }
 
 /// Laravel compares seconds: at 00:30:02 a `between('0:00', '0:30')` is over.
