@@ -18,7 +18,7 @@ use crate::snapshot::LogWindow;
 use crate::state::State;
 
 use job::Run;
-pub use job::{Failures, JobHistory, LastRun, Twice};
+pub use job::{Failures, JobHistory, LastRun, OpenRun, Twice};
 
 /// Heartbeats closer together than this are one: a run prints several lines.
 const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);

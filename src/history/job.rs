@@ -50,6 +50,15 @@ pub struct JobHistory {
     /// The newest run whose lines have settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// The newest run of which a line told the start, and none the end yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<OpenRun>,
+    /// Lines of their own tell of its starts.
+    #[serde(skip_serializing_if = "is_false")]
+    pub starts_told: bool,
+    /// Lines of their own tell of its ends, and only of them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ends_told: bool,
     /// Failures in a row.
     #[serde(skip_serializing_if = "Failures::is_none")]
     pub failures: Failures,
@@ -85,12 +94,22 @@ pub struct LastRun {
     pub first: Timestamp,
     /// Its stream, as a hash.
     pub on: u32,
-    /// How long the loop waited for it, in seconds, where that is known.
+    /// How long it took, or how long the loop waited for it, in seconds, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<i64>,
     /// Only the report of a failure told of it, so far.
     #[serde(default, skip_serializing_if = "is_false")]
     pub only_report: bool,
+}
+
+/// A run that began, and whose end was not told. Times are of whole seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRun {
+    /// When it began.
+    #[serde(with = "due::second")]
+    pub start: Timestamp,
+    /// Its stream, as a hash.
+    pub on: u32,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -270,12 +289,20 @@ impl JobHistory {
                 }
             }
         }
+        let took = run.took.map(|took| took.as_secs());
+        // Until its end is told, what the run before took stands.
+        let before = (self.last_run.as_ref()).and_then(|last| last.seconds);
+        let began = matches!(run.event, JobEvent::Started);
         self.last_run = Some(LastRun {
             start: run.start,
             end: run.at.max(run.start),
             first,
             on,
-            seconds: run.took.map(|took| took.as_secs()),
+            seconds: if began && self.ends_told {
+                before
+            } else {
+                took
+            },
             only_report: false,
         });
     }
@@ -315,6 +342,7 @@ fn whole_second(at: Timestamp) -> Timestamp {
 }
 
 /// What one line tells of one run of a job.
+#[derive(Clone)]
 pub(super) struct Run<'a> {
     job: &'a str,
     text: &'a str,
@@ -376,6 +404,15 @@ impl<'a> Run<'a> {
         self.start - SAME_RUN <= at && at <= self.at + SAME_RUN
     }
 
+    /// The line tells of an end, and not how long ago the run began.
+    fn is_bare_end(&self) -> bool {
+        let is_bare = matches!(
+            self.event,
+            JobEvent::Ended { took: None } | JobEvent::Failed { took: None, .. }
+        );
+        self.own && is_bare
+    }
+
     fn is_skip(&self) -> bool {
         matches!(self.event, JobEvent::Skipped)
     }
@@ -418,7 +455,13 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
         Some(known) => known,
         None => state.jobs.entry(name.to_owned()).or_default(),
     };
-    if run.own {
+    history.starts_told |= matches!(run.event, JobEvent::Started);
+    history.ends_told |= run.is_bare_end();
+    // Where starts are told, an end is none; where ends are told, what is skipped is none either,
+    // because its run before may go on.
+    let is_start =
+        !(history.starts_told && run.is_bare_end()) && !(history.ends_told && run.is_skip());
+    if run.own && is_start {
         history.started(run.start);
     }
     if let (Some(took), true) = (run.took, run.own) {
@@ -446,6 +489,22 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
             history.settle_report(run.at, *exit_code, run.stream);
         }
         _ => {
+            let on = short_hash(run.stream);
+            let open = (history.open.clone()).filter(|open| open.on == on && open.start <= run.at);
+            match open {
+                // Its run before goes on: this one does not happen.
+                Some(_) if run.is_skip() && history.ends_told => return,
+                Some(open) if run.is_bare_end() => {
+                    history.open = None;
+                    let whole = Run {
+                        start: open.start,
+                        took: Some(run.at.duration_since(open.start)),
+                        ..run.clone()
+                    };
+                    return history.settle_run(job, &whole);
+                }
+                _ => {}
+            }
             // One that is skipped here runs on another server.
             due::answered(history, job, run.start, incidents, heartbeats);
             if run.is_skip() {
@@ -453,6 +512,10 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
                 history.twice = None;
             } else {
                 history.settle_run(job, run);
+            }
+            if matches!(run.event, JobEvent::Started) {
+                let start = run.start;
+                history.open = Some(OpenRun { start, on });
             }
         }
     }

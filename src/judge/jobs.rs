@@ -50,7 +50,7 @@ const LONGEST_PAUSE: [SignedDuration; 2] = [
 /// The conditions of all jobs. `state` has the look's log folded in and the due times accounted.
 pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding> {
     let cases: Vec<Case<'_>> = (scheduler.jobs.iter())
-        .filter_map(|job| Case::new(job, state, now))
+        .filter_map(|job| Case::new(scheduler, job, state, now))
         .collect();
     let judges = [overdue, failing, overrun, twice];
     judges
@@ -61,6 +61,7 @@ pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding
 
 /// One job, with what is known of it.
 struct Case<'a> {
+    scheduler: &'a Scheduler,
     job: &'a Job,
     history: &'a JobHistory,
     state: &'a State,
@@ -68,9 +69,15 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(job: &'a Job, state: &'a State, now: Timestamp) -> Option<Self> {
+    fn new(
+        scheduler: &'a Scheduler,
+        job: &'a Job,
+        state: &'a State,
+        now: Timestamp,
+    ) -> Option<Self> {
         let history = state.jobs.get(&job.name)?;
         Some(Self {
+            scheduler,
             job,
             history,
             state,
@@ -189,14 +196,24 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
-/// The run that is in progress, where its line told of its start and is its stream's last.
+/// The run that is in progress: its start was told and not its end, as those of its other runs
+/// are; or its line is its stream's last.
 fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
+    let beats = &case.state.heartbeats;
+    let so_far = |start: Timestamp| case.now.duration_since(start) - case.state.overlap();
+    if let Some(open) = (case.history.open.as_ref()).filter(|_| case.history.ends_told) {
+        // It ended with its task.
+        let stale_after = beats.stale_after(case.scheduler.stale_after);
+        let lives = (beats.streams.iter()).any(|(name, stream)| {
+            short_hash(name) == open.on && case.now.duration_since(stream.last) <= stale_after
+        });
+        return lives.then(|| (open.start, so_far(open.start)));
+    }
     let start = *case.history.starts.last()?;
     let ended = case.history.ended_at.max(case.history.failed_at);
-    let is_last = (case.state.heartbeats.streams.values())
-        .any(|stream| stream.last.as_second() == start.as_second());
-    let runtime = case.now.duration_since(start) - case.state.overlap();
-    (is_last && ended < Some(start)).then_some((start, runtime))
+    let is_last =
+        (beats.streams.values()).any(|stream| stream.last.as_second() == start.as_second());
+    (is_last && ended < Some(start)).then(|| (start, so_far(start)))
 }
 
 /// Two streams run it for the same due time.

@@ -340,6 +340,79 @@ fn a_run_that_began_and_does_not_end_is_told_before_the_loop_counts_as_silent() 
     assert_eq!(plans[8].reason, Reason::Found);
 }
 
+/// A scheduler that starts jobs side by side, and tells of their starts and ends in lines of
+/// their own: `tidy:up` once an hour, for so many minutes each time, and another each minute.
+fn side_by_side(stage: &mut Stage, hours: &[Option<i64>]) {
+    let line = |name: &str, event| Kind::Job {
+        name: name.to_owned(),
+        event,
+        background: true,
+    };
+    let end = || JobEvent::Ended { took: None };
+    let mut hangs = false;
+    for (hour, took) in (0..).zip(hours) {
+        for minute in (0..60).map(|minute| hour * 60 + minute) {
+            let after = minutes(minute) + SignedDuration::from_millis(900);
+            stage.push(TASK, after, line("other", JobEvent::Started), "other");
+            stage.push(TASK, after, line("other", end()), "other");
+        }
+        let start = minutes(hour * 60) + SignedDuration::from_secs(1);
+        let event = match (hangs, took) {
+            (true, None) => JobEvent::Skipped,
+            _ => JobEvent::Started,
+        };
+        stage.push(TASK, start, line("tidy:up", event), "tidy:up");
+        match took {
+            Some(took) => stage.push(TASK, start + minutes(*took), line("tidy:up", end()), "end"),
+            // It hangs, and the scheduler says so when the next one would be due.
+            None => hangs = true,
+        }
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    stage.other_lines();
+}
+
+#[test]
+fn how_long_a_run_took_is_told_by_its_two_lines() {
+    let mut stage = Stage::new(&job("0 * * * *", "max_runtime = \"30m\""));
+    // Two in a row are one incident, although each of them began well.
+    let hours = [Some(20), Some(50), Some(50), Some(20), Some(20)];
+    side_by_side(&mut stage, &hours);
+    let plans = stage.passes(58);
+    assert_eq!(
+        told(&plans),
+        [
+            (Condition::JobOverrun, Occasion::Opened),
+            (Condition::JobOverrun, Occasion::Reminder),
+            (Condition::JobOverrun, Occasion::Resolved)
+        ]
+    );
+    let opened = plans.iter().flat_map(|plan| &plan.notifications).next();
+    let opened = opened.unwrap();
+    assert_eq!(opened.since, at("2025-12-02T01:00:01Z"));
+    assert!(opened.at <= opened.since + minutes(40), "while it runs");
+    // Its ends are no starts.
+    let starts = &stage.state.jobs["tidy:up"].starts;
+    assert!(starts.iter().all(|start| start.as_second() % 3600 == 1));
+}
+
+#[test]
+fn a_run_that_hangs_beside_others_is_overdue() {
+    let mut stage = Stage::new(&job("0 * * * *", ""));
+    side_by_side(
+        &mut stage,
+        &[Some(20), None, None, None, Some(20), Some(20)],
+    );
+    let plans = stage.passes(70);
+    let said = told(&plans);
+    assert_eq!(said[0], (Condition::JobOverdue, Occasion::Opened));
+    assert_eq!(
+        said.last(),
+        Some(&(Condition::JobOverdue, Occasion::Resolved))
+    );
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 2);
+}
+
 fn runs_on(stage: &mut Stage, task: &str, after: SignedDuration) {
     let kind = Kind::Job {
         name: "tidy:up".to_owned(),
