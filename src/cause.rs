@@ -1,13 +1,16 @@
 //! Why something is wrong, with the line or fact that proves it.
 
 mod catalogue;
+mod stop;
+
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::condition::Condition;
+use crate::condition::{Condition, Fact};
 use crate::message::safe;
-use crate::snapshot::{ServiceFacts, Task};
+use crate::snapshot::ServiceFacts;
 
 #[cfg(test)]
 pub(crate) use catalogue::all;
@@ -15,6 +18,11 @@ pub(crate) use catalogue::{Step, Texts, named};
 
 /// The longest text of an error that is remembered, in bytes.
 const MOST_TEXT: usize = 600;
+
+/// Lines below an error that are remembered, and the longest of them, in bytes. An exception
+/// behind another one comes first among them.
+const MOST_TRACE: usize = 3;
+const MOST_TRACE_TEXT: usize = 300;
 
 /// What happened this long before the last heartbeat can still have to do with the silence:
 /// a task has 30 seconds to stop, and times of ECS and of lines are not of one clock.
@@ -24,13 +32,92 @@ const AROUND_THE_LAST_HEARTBEAT: SignedDuration = SignedDuration::from_mins(2);
 /// a moment older.
 const BOOT_LATENESS: SignedDuration = SignedDuration::from_secs(30);
 
+/// The most pieces of evidence for one cause.
+const MOST_EVIDENCE: usize = 2;
+
+/// What Laravel puts before the statement that failed.
+const STATEMENT: [&str; 2] = ["(Connection: ", "(SQL: "];
+
+/// Where Laravel says which error it could not write to its log.
+const WHILE_LOGGING: &str = "The exception occurred while attempting to log:";
+
+/// What Monolog puts behind it.
+const LOG_CONTEXT: &str = "Context: {";
+
 /// A proven cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     /// Its name, such as `redis-unreachable`.
     pub id: String,
-    /// The log lines or ECS facts that prove it; never empty.
-    pub evidence: Vec<String>,
+    /// What proves it; never empty.
+    pub evidence: Vec<Evidence>,
+}
+
+/// What proves a cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Evidence {
+    /// A log line or a sentence of ECS, as it was written: redacted and cut.
+    Line(String),
+    /// What follows from several signs; messages say it in the reader's language.
+    Fact(Fact),
+}
+
+impl Evidence {
+    /// A line, made safe to show.
+    pub fn line(text: &str) -> Self {
+        Self::Line(safe::evidence(text))
+    }
+}
+
+impl From<&str> for Evidence {
+    fn from(line: &str) -> Self {
+        Self::Line(line.to_owned())
+    }
+}
+
+impl From<String> for Evidence {
+    fn from(line: String) -> Self {
+        Self::Line(line)
+    }
+}
+
+/// For reports and tests; messages have better words.
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => f.write_str(line),
+            Self::Fact(fact) => write!(f, "{fact:?}"),
+        }
+    }
+}
+
+impl Cause {
+    /// A cause with the one thing that proves it.
+    pub fn new(id: &str, evidence: impl Into<Evidence>) -> Self {
+        Self {
+            id: id.to_owned(),
+            evidence: vec![evidence.into()],
+        }
+    }
+
+    /// Whether a restart can help against it under that condition; none for a name that is
+    /// not known.
+    ///
+    /// A service that is down stays down. But a loop that fell silent over a connection that
+    /// broke while it was in use hangs on it or died of it, and a new one connects anew.
+    pub fn restart_helps(&self, condition: Condition) -> Option<bool> {
+        let entry = catalogue::named(&self.id)?;
+        let silent = matches!(
+            condition,
+            Condition::SchedulerSilent | Condition::ReplicaSilent
+        );
+        let broke = |evidence: &Evidence| match evidence {
+            Evidence::Line(line) => entry.wedged.iter().any(|pattern| pattern.is_match(line)),
+            Evidence::Fact(_) => false,
+        };
+        Some(entry.restart_helps || (silent && self.evidence.iter().all(broke)))
+    }
 }
 
 /// An error line as it is remembered.
@@ -65,15 +152,70 @@ impl ErrorNote {
     ) -> Self {
         // The state is no place for secrets either.
         let keep = |text: &str, most: usize| safe::cut(&safe::redact(text), most);
+        let (behind, frames): (Vec<&String>, Vec<&String>) =
+            (trace.iter()).partition(|line| catalogue::behind(line).is_some());
         Self {
             at,
             stream: String::new(),
             text: keep(text, MOST_TEXT),
             context: context.map(|context| keep(context, 100)),
-            trace: trace.iter().take(3).map(|line| keep(line, 200)).collect(),
+            trace: (behind.into_iter().chain(frames))
+                .take(MOST_TRACE)
+                .map(|line| keep(line, MOST_TRACE_TEXT))
+                .collect(),
             aborts,
         }
     }
+
+    /// The error as evidence: its file, where one is named, and its text.
+    pub fn evidence(&self) -> String {
+        match &self.context {
+            Some(file) => safe::evidence(&format!("{file}: {}", self.text)),
+            None => safe::evidence(&self.text),
+        }
+    }
+
+    /// The errors that it tells of: its own, the one that could not be logged, and those
+    /// behind it.
+    fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        // The file is named for the outermost error, and so are the stack frames; the others
+        // must name their own.
+        let own = (self.text.split(WHILE_LOGGING).enumerate()).map(|(index, text)| Part {
+            text: without_statement(text),
+            unlogged: index > 0,
+            context: self.context.as_deref().filter(|_| index == 0),
+            trace: if index == 0 {
+                self.trace.as_slice()
+            } else {
+                &[]
+            },
+        });
+        let behind = (self.trace.iter())
+            .filter_map(|line| catalogue::behind(line))
+            .map(|(text, file)| Part {
+                text: without_statement(text),
+                unlogged: false,
+                context: Some(file),
+                trace: &[],
+            });
+        own.chain(behind)
+    }
+}
+
+/// One of the errors that one report tells of.
+struct Part<'a> {
+    text: &'a str,
+    /// It could not be logged; the report is about that.
+    unlogged: bool,
+    context: Option<&'a str>,
+    trace: &'a [String],
+}
+
+/// The statement's own words and values prove nothing.
+fn without_statement(text: &str) -> &str {
+    (STATEMENT.iter())
+        .fold(text, |text, start| text.split(start).next().unwrap_or(text))
+        .trim()
 }
 
 /// What a cause is looked for in.
@@ -81,6 +223,8 @@ impl ErrorNote {
 pub struct Clues<'a> {
     /// What is wrong.
     pub condition: Condition,
+    /// The replica that it is about, where it is about one.
+    pub task: Option<&'a str>,
     /// The errors that belong to it, oldest first.
     pub errors: &'a [ErrorNote],
     /// What ECS says, where it was asked and answered.
@@ -93,50 +237,33 @@ pub struct Clues<'a> {
     pub settled_tasks: Timestamp,
 }
 
-impl ErrorNote {
-    /// The error as evidence: its file, where one is named, and its text.
-    pub fn evidence(&self) -> String {
-        match &self.context {
-            Some(file) => safe::evidence(&format!("{file}: {}", self.text)),
-            None => safe::evidence(&self.text),
-        }
-    }
-}
-
-/// The most lines of evidence for one cause.
-const MOST_EVIDENCE: usize = 2;
-
-/// What Laravel puts before the statement that failed.
-const STATEMENT: [&str; 2] = ["(Connection: ", "(SQL: "];
-
-/// Where Laravel says which error it could not write to its log.
-const WHILE_LOGGING: &str = "The exception occurred while attempting to log:";
-
 /// The causes that the clues prove, root cause first; empty where nothing proves any.
 ///
 /// A wrong cause is worse than none. So an error counts only if it ended a run of the
-/// scheduler (unless errors as such are what is wrong), and what stopped counts only if it
-/// stopped when the trouble began.
+/// scheduler or says itself that it is about the scheduler (unless errors as such are what is
+/// wrong), and what stopped counts only if it stopped when the trouble began.
 pub fn find(clues: &Clues<'_>) -> Vec<Cause> {
     let errors = relevant_errors(clues);
-    let stops = relevant_stops(clues);
-    let mut proofs: Vec<Vec<String>> = vec![Vec::new(); catalogue::all().len()];
+    let stops = stop::relevant(clues);
+    let mut proofs: Vec<Vec<Evidence>> = vec![Vec::new(); catalogue::all().len()];
     // Newest first, so that the evidence is fresh.
     for error in errors.iter().rev() {
-        for (index, line) in proven_by(error) {
-            note(&mut proofs[index], line);
+        let any = clues.condition == Condition::ErrorSpike;
+        for (index, line) in proven_by(error, any) {
+            note(&mut proofs[index], Evidence::Line(line));
         }
     }
-    for (index, entry) in catalogue::all().iter().enumerate() {
-        for stop in &stops {
-            if entry.stops.iter().any(|pattern| pattern.is_match(stop)) {
-                note(&mut proofs[index], safe::evidence(stop));
-            }
+    for stop in &stops {
+        for index in proven_by_stop(stop) {
+            note(&mut proofs[index], stop.evidence.clone());
         }
     }
-    let proven = proofs.iter().any(|lines| !lines.is_empty());
-    if !proven && errors.is_empty() {
-        return absent(clues).into_iter().collect();
+    // An error of a run proves that runs were started.
+    if !errors.iter().any(|error| error.aborts)
+        && let Some((id, fact)) = absent(clues)
+        && let Some(index) = catalogue::place(id)
+    {
+        note(&mut proofs[index], Evidence::Fact(fact));
     }
     (catalogue::all().iter().zip(proofs))
         .filter(|(_, evidence)| !evidence.is_empty())
@@ -147,9 +274,16 @@ pub fn find(clues: &Clues<'_>) -> Vec<Cause> {
         .collect()
 }
 
-/// Whether a restart can help against a cause; none for a name that is not known.
-pub fn restart_helps(id: &str) -> Option<bool> {
-    catalogue::named(id).map(|entry| entry.restart_helps)
+/// The cause that an exit code proves, shown by `fact`.
+pub(crate) fn of_exit_code(code: i32, fact: &Fact) -> Option<Cause> {
+    let entry = (catalogue::all().iter()).find(|entry| entry.exit_codes.contains(&code))?;
+    Some(Cause::new(&entry.id, Evidence::Fact(fact.clone())))
+}
+
+/// Whether an error tells that a process was ended from outside, so that it left its locks.
+pub(crate) fn tells_of_a_kill(text: &str) -> bool {
+    let mut kills = catalogue::all().iter().filter(|entry| entry.kills);
+    kills.any(|entry| (entry.errors.iter()).any(|pattern| pattern.text.is_match(text)))
 }
 
 /// The errors that can be the cause.
@@ -163,7 +297,7 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
                 .last_heartbeat
                 .map(|at| at - AROUND_THE_LAST_HEARTBEAT);
             errors
-                .filter(|error| error.aborts && since.is_none_or(|since| error.at >= since))
+                .filter(|error| since.is_none_or(|since| error.at >= since))
                 .collect()
         }
         Condition::SchedulerFailing
@@ -172,7 +306,7 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
         | Condition::ServiceDown
         | Condition::DeploymentStuck
         | Condition::JobOverdue
-        | Condition::JobFailing => errors.filter(|error| error.aborts).collect(),
+        | Condition::JobFailing => errors.collect(),
         Condition::JobOverrun
         | Condition::DuplicateRuns
         | Condition::LogsSilent
@@ -186,7 +320,7 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
 fn the_many(errors: Vec<&ErrorNote>) -> Vec<&ErrorNote> {
     let causes: Vec<Vec<usize>> = (errors.iter())
         .map(|error| {
-            proven_by(error)
+            proven_by(error, true)
                 .into_iter()
                 .map(|(index, _)| index)
                 .collect()
@@ -202,37 +336,65 @@ fn the_many(errors: Vec<&ErrorNote>) -> Vec<&ErrorNote> {
 }
 
 /// The causes that one error proves (as places in the catalogue), each with the proving line.
-fn proven_by(error: &ErrorNote) -> Vec<(usize, String)> {
+/// `any` error counts, or only those that are about the scheduler.
+fn proven_by(error: &ErrorNote, any: bool) -> Vec<(usize, String)> {
     let mut proven: Vec<(usize, String)> = Vec::new();
-    for (part, text) in error.text.split(WHILE_LOGGING).enumerate() {
-        // The statement's own words and values prove nothing.
-        let text = STATEMENT
-            .iter()
-            .fold(text, |text, start| text.split(start).next().unwrap_or(text))
-            .trim();
-        // The file is named for the outermost error; those behind it must name their own.
-        let context = error.context.as_deref().filter(|_| part == 0);
+    for part in error.parts() {
+        let known = proven.len();
         for (index, entry) in catalogue::all().iter().enumerate() {
             let fits = |pattern: &catalogue::ErrorPattern| {
-                let found = pattern.text.find(text)?;
-                let named = match (&pattern.context, context) {
+                if !(any || error.aborts || pattern.own) {
+                    return None;
+                }
+                let found = pattern.text.find(part.text)?;
+                let named = match (&pattern.context, part.context) {
                     (None, _) => true,
                     (Some(wanted), Some(file)) => wanted.is_match(file),
                     (Some(wanted), None) => {
-                        part == 0
-                            && (wanted.is_match(text)
-                                || error.trace.iter().any(|line| wanted.is_match(line)))
+                        wanted.is_match(part.text)
+                            || part.trace.iter().any(|line| wanted.is_match(line))
                     }
                 };
                 named.then_some(found)
             };
             if let Some(found) = entry.errors.iter().find_map(fits) {
-                proven.push((index, evidence(text, context, found.start())));
+                proven.push((index, evidence(part.text, part.context, found.start())));
             }
         }
+        // Whoever mends the log should know what it would have said.
+        if part.unlogged
+            && proven.len() == known
+            && let Some((index, _)) = proven.first()
+        {
+            let text = part.text.split(LOG_CONTEXT).next().unwrap_or(part.text);
+            proven.push((*index, safe::evidence(&format!("{WHILE_LOGGING} {text}"))));
+        }
     }
-    let specific = (proven.iter()).any(|(index, _)| !catalogue::all()[*index].generic);
-    proven.retain(|(index, _)| !(specific && catalogue::all()[*index].generic));
+    without_generic(proven, |(index, _)| *index)
+}
+
+/// The causes that the end of a task or container proves.
+fn proven_by_stop(stop: &stop::Stop) -> Vec<usize> {
+    let proves = |entry: &catalogue::Entry| {
+        entry
+            .stops
+            .iter()
+            .any(|pattern| pattern.is_match(&stop.text))
+            || (stop.exit_code).is_some_and(|code| entry.exit_codes.contains(&code))
+    };
+    let all = catalogue::all().iter().enumerate();
+    let proven = all
+        .filter(|(_, entry)| proves(entry))
+        .map(|(index, _)| index);
+    without_generic(proven.collect(), |index| *index)
+}
+
+/// What says little is left out where the same thing proves more.
+fn without_generic<T>(mut proven: Vec<T>, place: impl Fn(&T) -> usize) -> Vec<T> {
+    let is_generic = |one: &T| catalogue::all()[place(one)].generic;
+    if !proven.iter().all(is_generic) {
+        proven.retain(|one| !is_generic(one));
+    }
     proven
 }
 
@@ -249,70 +411,15 @@ fn evidence(text: &str, context: Option<&str>, proof: usize) -> String {
     }
 }
 
-/// Remembers a line once, up to the limit.
-fn note(lines: &mut Vec<String>, line: String) {
-    if lines.len() < MOST_EVIDENCE && !lines.contains(&line) {
-        lines.push(line);
+/// Remembers evidence once, up to the limit.
+fn note(known: &mut Vec<Evidence>, evidence: Evidence) {
+    if known.len() < MOST_EVIDENCE && !known.contains(&evidence) {
+        known.push(evidence);
     }
 }
 
-/// Why tasks and containers stopped, where that can have to do with the trouble, newest first.
-fn relevant_stops(clues: &Clues<'_>) -> Vec<String> {
-    let Some(service) = clues.service else {
-        return Vec::new();
-    };
-    let any_stop = matches!(
-        clues.condition,
-        Condition::ServiceDown | Condition::DeploymentStuck
-    );
-    let loop_is_gone = any_stop
-        || matches!(
-            clues.condition,
-            Condition::SchedulerSilent | Condition::ReplicaSilent | Condition::NeverSeen
-        );
-    if !loop_is_gone {
-        return Vec::new();
-    }
-    let since = clues
-        .last_heartbeat
-        .map(|at| at - AROUND_THE_LAST_HEARTBEAT);
-    let mut tasks: Vec<&Task> = (service.tasks.iter())
-        .filter(|task| {
-            // A running task can hold a container that is gone; a stopped one counts if it
-            // stopped when the heartbeats did.
-            task.is_running()
-                || any_stop
-                || since.is_some_and(|since| task.stopped_at >= Some(since))
-        })
-        .collect();
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.stopped_at));
-    tasks.into_iter().flat_map(stops_of).collect()
-}
-
-/// What ECS says about the end of a task and of its containers, a sentence each.
-fn stops_of(task: &Task) -> Vec<String> {
-    let id = &task.id;
-    let of_task =
-        (!task.stopped_reason.is_empty()).then(|| format!("task {id}: {}", task.stopped_reason));
-    let of_containers = (task.containers.iter())
-        .filter(|container| !container.reason.is_empty())
-        .map(|container| {
-            let code =
-                (container.exit_code).map_or(String::new(), |code| format!(" (exit code {code})"));
-            format!(
-                "task {id}, container {}: {}{code}",
-                container.name, container.reason
-            )
-        });
-    of_containers.chain(of_task).collect()
-}
-
-/// A cause that is proven by what is missing.
-fn absent(clues: &Clues<'_>) -> Option<Cause> {
-    let cause = |id: &str, evidence: String| Cause {
-        id: id.to_owned(),
-        evidence: vec![evidence],
-    };
+/// What is proven by something that is missing.
+fn absent(clues: &Clues<'_>) -> Option<(&'static str, Fact)> {
     // An application whose start was never seen may not print it at all.
     let booted_at = clues.booted_at?;
     let newest_task = (clues.service)
@@ -329,21 +436,17 @@ fn absent(clues: &Clues<'_>) -> Option<Cause> {
                     .is_none_or(|heartbeat| *started_at > heartbeat)
         });
     match (clues.condition, newest_task) {
-        (Condition::SchedulerSilent | Condition::NeverSeen, Some((started_at, task))) => {
-            Some(cause(
-                "not-started",
-                format!(
-                    "task {} runs since {started_at:.0}; the newest line that says the scheduler was started is from {booted_at:.0}",
-                    task.id
-                ),
-            ))
-        }
-        (Condition::NeverSeen, None) if clues.last_heartbeat.is_none() => Some(cause(
-            "output-to-file",
-            format!(
-                "the scheduler was started at {booted_at:.0}, and not one line of its output followed"
-            ),
+        (Condition::SchedulerSilent | Condition::NeverSeen, Some((running_since, task))) => Some((
+            "not-started",
+            Fact::NotStarted {
+                task: task.id.clone(),
+                running_since,
+                booted_at,
+            },
         )),
+        (Condition::NeverSeen, None) if clues.last_heartbeat.is_none() => {
+            Some(("output-to-file", Fact::NothingSinceStart { booted_at }))
+        }
         _ => None,
     }
 }
@@ -351,12 +454,14 @@ fn absent(clues: &Clues<'_>) -> Option<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::{Container, Task};
 
     /// The causes that one error or stop proves, as [`find`] sees it.
-    fn proven(error: Option<(&str, Option<&str>)>, stop: Option<&str>) -> Vec<String> {
+    fn proven(example: &catalogue::Example) -> Vec<String> {
         let at = Timestamp::UNIX_EPOCH;
-        let errors: Vec<ErrorNote> = (error.into_iter())
-            .map(|(text, context)| ErrorNote::new(at, text, context, &[], true))
+        let context = example.context.as_deref();
+        let errors: Vec<ErrorNote> = (example.error.iter())
+            .map(|text| ErrorNote::new(at, text, context, &[], example.aborts))
             .collect();
         let mut service = ServiceFacts::default();
         service.tasks.push(Task {
@@ -365,13 +470,17 @@ mod tests {
             last_status: "STOPPED".to_owned(),
             started_at: None,
             stopped_at: Some(at),
-            stop_code: String::new(),
-            stopped_reason: stop.unwrap_or_default().to_owned(),
+            stop_code: example.stop_code.clone(),
+            stopped_reason: example.stop.clone().unwrap_or_default(),
             health: String::new(),
-            containers: Vec::new(),
+            containers: vec![Container {
+                exit_code: example.exit_code,
+                ..Container::default()
+            }],
         });
         find(&Clues {
             condition: Condition::ServiceDown,
+            task: None,
             errors: &errors,
             service: Some(&service),
             booted_at: None,
@@ -387,9 +496,7 @@ mod tests {
     fn examples_prove_their_cause_and_no_other() {
         for entry in catalogue::all() {
             for example in &entry.examples {
-                let error =
-                    (example.error.as_deref()).map(|text| (text, example.context.as_deref()));
-                let found = proven(error, example.stop.as_deref());
+                let found = proven(example);
                 if example.proves {
                     assert_eq!(found, [entry.id.as_str()], "{example:?}");
                 } else {
@@ -414,18 +521,21 @@ mod tests {
             says(&entry.meaning);
             entry.steps.iter().for_each(|step| says(&step.say));
             assert!(!entry.steps.is_empty(), "{}", entry.id);
-            let patterns = entry.errors.len() + entry.stops.len();
+            let patterns = entry.errors.len() + entry.stops.len() + entry.exit_codes.len();
             let shown = entry
                 .examples
                 .iter()
                 .filter(|example| example.proves)
                 .count();
             assert!(shown >= patterns.min(1), "{}", entry.id);
-            assert_eq!(restart_helps(&entry.id), Some(entry.restart_helps));
+            let cause = Cause::new(&entry.id, "x");
+            let helps = cause.restart_helps(Condition::SchedulerFailing);
+            assert_eq!(helps, Some(entry.restart_helps));
         }
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), catalogue::all().len());
-        assert_eq!(restart_helps("unknown"), None);
+        let unknown = Cause::new("unknown", "x");
+        assert_eq!(unknown.restart_helps(Condition::SchedulerFailing), None);
     }
 }

@@ -147,6 +147,7 @@ fn planned(config: &Config, region: &str, report: &pass::SchedulerReport) -> Vec
     let context = Context {
         scheduler,
         language: config.alerts.language,
+        hide_emails: config.alerts.hide_emails,
         region,
     };
     (report.plan.iter())

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::config::nearest;
+use crate::snapshot::Obstacle;
 
 /// What can be wrong. The names are part of every message and of the replay contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -259,7 +260,7 @@ pub struct Pace {
     pub longest: SignedDuration,
 }
 
-/// A fact that proves a condition. Messages say it in the reader's language.
+/// A fact that proves a condition or a cause. Messages say it in the reader's language.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "kebab-case")]
 pub enum Fact {
@@ -284,11 +285,17 @@ pub enum Fact {
         running: u32,
         /// Wanted.
         desired: u32,
+        /// The id of the newest one that runs, for commands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        newest: Option<String>,
     },
     /// ECS could not be asked, or is not configured.
     EcsUnknown {
         /// Why.
         why: String,
+        /// The kind of obstacle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        obstacle: Option<Obstacle>,
     },
     /// Jobs that may be running and keep the loop waiting.
     MayBeRunning {
@@ -336,6 +343,9 @@ pub enum Fact {
     Blind {
         /// Why, naming the action or the thing.
         why: String,
+        /// The kind of obstacle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        obstacle: Option<Obstacle>,
         /// Passes in a row.
         passes: u32,
     },
@@ -417,6 +427,65 @@ pub enum Fact {
     Mistakes {
         /// Each with its place.
         list: Vec<String>,
+    },
+    /// How a task or one of its containers ended, by ECS's word.
+    TaskEnded {
+        /// The task.
+        task: String,
+        /// The container; none for the task as a whole.
+        container: Option<String>,
+        /// ECS's sentence; empty where it gives none.
+        reason: String,
+        /// How the container's process ended.
+        exit_code: Option<i32>,
+    },
+    /// A running task that fails its health check.
+    Unhealthy {
+        /// The task.
+        task: String,
+    },
+    /// The newest task has not said that it started the scheduler, as others did.
+    NotStarted {
+        /// The task.
+        task: String,
+        /// It runs since then.
+        running_since: Timestamp,
+        /// The newest line that says the scheduler was started.
+        booted_at: Timestamp,
+    },
+    /// The scheduler was started, and not one line of its output followed.
+    NothingSinceStart {
+        /// When it was started.
+        booted_at: Timestamp,
+    },
+    /// The newest run of a job began and was cut off.
+    CutOff {
+        /// The job.
+        job: String,
+        /// When the run began.
+        start: Timestamp,
+        /// Its process was killed; else its task ended.
+        killed: bool,
+        /// The line that was cut off.
+        line: String,
+    },
+    /// All jobs stopped at once, while the same task went on looking for due ones.
+    AllStopped {
+        /// The newest line of any job.
+        last: Timestamp,
+        /// The first run that was missed.
+        since: Timestamp,
+        /// How many jobs should have run since then.
+        jobs: u32,
+    },
+    /// A job stopped at a date's edge, while the same task went on running others.
+    StoppedAtEdge {
+        /// The job.
+        job: String,
+        /// Its last run.
+        last: Timestamp,
+        /// The edge: a midnight, or an hour near the end of the job's configured window.
+        edge: Timestamp,
     },
 }
 

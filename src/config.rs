@@ -37,6 +37,8 @@ pub struct Alerts {
     pub topic_arn: Option<String>,
     /// The language of messages for people.
     pub language: Language,
+    /// Whether e-mail addresses in log lines are hidden in messages, as secrets always are.
+    pub hide_emails: bool,
     /// Time to the first reminder of an unchanged incident; each further one waits twice as
     /// long, up to four hours.
     pub remind_after: SignedDuration,

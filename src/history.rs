@@ -14,11 +14,12 @@ use crate::cause::ErrorNote;
 use crate::config::{Scheduler, StaleAfter};
 use crate::due;
 use crate::line::{JobEvent, Kind, Line, Pulse};
+use crate::message::safe;
 use crate::snapshot::LogWindow;
 use crate::state::State;
 
 use job::Run;
-pub use job::{Failures, JobHistory, LastRun, OpenRun, Twice};
+pub use job::{CutRun, Failures, JobHistory, LastRun, OpenRun, Twice};
 
 /// Heartbeats closer together than this are one: a run prints several lines.
 const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);
@@ -90,6 +91,15 @@ pub struct Heartbeats {
     /// The newest line that says the scheduler was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub booted_at: Option<Timestamp>,
+    /// The newest line of any job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_job: Option<Timestamp>,
+    /// The newest line that says jobs are held back on purpose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+    /// The newest line that says they are not any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<Timestamp>,
     /// Runs that aborted since `last_clean`, oldest first; at most a dozen.
     pub aborts: Vec<Timestamp>,
     /// By stream name.
@@ -97,6 +107,15 @@ pub struct Heartbeats {
     /// Gaps between heartbeats by hour (seconds since the epoch / 3600), then by half minutes,
     /// rounded up. An hour holds at most 15 different gaps.
     pub gaps: BTreeMap<i64, BTreeMap<u32, u32>>,
+}
+
+/// Jobs are held back on purpose: a pause, or maintenance mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Since then.
+    pub at: Timestamp,
+    /// The line that says so.
+    pub line: String,
 }
 
 /// One stream's signs of life.
@@ -156,14 +175,15 @@ impl StreamBeats {
             } => {
                 let took = match event {
                     JobEvent::Ended { took } | JobEvent::Failed { took, .. } => *took,
-                    JobEvent::Started | JobEvent::Skipped => None,
+                    JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => None,
                 };
                 let began = line.at - took.unwrap_or_default();
                 // A turn comes to a job once; what repeats within a minute does so at its end.
                 let turn = self.turn.as_ref();
                 let before = self.ran.get(&short_hash(name));
                 let again = turn.zip(before).is_some_and(|(turn, at)| *at >= turn.began);
-                (began, again, *event == JobEvent::Started && !background)
+                let begins = matches!(event, JobEvent::Started | JobEvent::CutOff);
+                (began, again, begins && !background)
             }
             // Nothing to do, or words around the work: a turn of its own.
             _ => (line.at, true, false),
@@ -244,6 +264,13 @@ impl Heartbeats {
             let bin = u32::try_from(half_minutes).unwrap_or(u32::MAX);
             *self.gaps.entry(hour).or_default().entry(bin).or_default() += 1;
         }
+    }
+
+    /// The line by which jobs are held back on purpose at present, if any.
+    pub fn held(&self) -> Option<&Held> {
+        self.held
+            .as_ref()
+            .filter(|held| Some(held.at) > self.released_at)
     }
 
     /// Forgets what is older than a day, and the streams that have been quiet for longest.
@@ -531,6 +558,16 @@ fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], longest: Option
     for line in lines {
         match line.kind {
             Kind::Boot => beats.booted_at = beats.booted_at.max(Some(line.at)),
+            Kind::Held if beats.held.as_ref().is_none_or(|held| held.at < line.at) => {
+                beats.held = Some(Held {
+                    at: line.at,
+                    line: safe::evidence(&line.text),
+                });
+            }
+            Kind::Released => beats.released_at = beats.released_at.max(Some(line.at)),
+            Kind::Job { .. } if line.is_heartbeat() => {
+                beats.last_job = beats.last_job.max(Some(line.at));
+            }
             Kind::Error { aborts: true, .. } => beats.aborts.push(line.at),
             // Nothing being due ends a run.
             Kind::Heartbeat(Pulse::Idle) => beats.last_clean = beats.last_clean.max(Some(line.at)),

@@ -308,7 +308,7 @@ pub fn look(
         Standing::Bad(finding) => look.findings.insert(0, finding),
     }
     if let Some(facts) = facts {
-        look.findings.extend(stuck_deployment(facts, now));
+        look.findings.extend(stuck_deployment(&scene, facts));
         // A deployment replaces tasks, and excuses those that do not speak yet.
         let deploying = facts.deploying().is_some_and(|d| is_young(d, now));
         if !look.has(Slot::Loop) && look.excuse.is_none() && !deploying {
@@ -534,23 +534,21 @@ fn is_young(deployment: &Deployment, now: Timestamp) -> bool {
     now.duration_since(deployment.created_at) < STUCK_AFTER
 }
 
-fn stuck_deployment(facts: &ServiceFacts, now: Timestamp) -> Option<Finding> {
-    let deployment = facts.deploying()?;
-    let stuck = !is_young(deployment, now);
+fn stuck_deployment(scene: &Scene<'_>, facts: &ServiceFacts) -> Option<Finding> {
+    let deployment = facts
+        .deploying()
+        .filter(|deployment| !is_young(deployment, scene.now))?;
     let proof = vec![Fact::Deployment {
         id: deployment.id.clone(),
         since: deployment.created_at,
         failed_tasks: deployment.failed_tasks,
     }];
-    stuck.then(|| Finding {
-        condition: Condition::DeploymentStuck,
-        subject: None,
-        since: deployment.created_at,
-        corroborated: true,
-        causes: Vec::new(),
+    Some(scene.finding(
+        Condition::DeploymentStuck,
+        None,
+        deployment.created_at,
         proof,
-        pace: None,
-    })
+    ))
 }
 
 /// Running tasks that give no heartbeat while others do, and those whose silence a job explains
@@ -631,7 +629,7 @@ fn error_spike(
 
 /// The senses that have failed too often in a row.
 fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
-    let why = |sense: &str| -> Option<&CallError> {
+    let error = |sense: &str| -> Option<&CallError> {
         match sense {
             LOGS => snapshot.log.unknown(),
             _ => snapshot.service.as_ref().and_then(Observed::unknown),
@@ -640,6 +638,7 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
     (state.blind.iter())
         .filter(|(_, blind)| blind.passes >= BLIND_PASSES)
         .filter_map(|(sense, blind)| {
+            let error = error(sense)?;
             Some(Finding {
                 condition: Condition::WatchdogBlind,
                 subject: Some(sense.clone()),
@@ -647,7 +646,8 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
                 corroborated: true,
                 causes: Vec::new(),
                 proof: vec![Fact::Blind {
-                    why: why(sense)?.to_string(),
+                    why: error.to_string(),
+                    obstacle: Some(error.kind),
                     passes: blind.passes,
                 }],
                 pace: None,
@@ -684,6 +684,7 @@ impl Scene<'_> {
             .collect();
         let causes = cause::find(&Clues {
             condition,
+            task,
             errors: &errors,
             service: self.service,
             booted_at: beats.booted_at,
@@ -711,9 +712,11 @@ impl Scene<'_> {
 }
 
 fn tasks_fact(facts: &ServiceFacts) -> Fact {
+    let newest = facts.running().max_by_key(|task| task.started_at);
     Fact::Tasks {
         running: u32::try_from(facts.running().count()).unwrap_or(u32::MAX),
         desired: facts.desired,
+        newest: newest.map(|task| task.id.clone()),
     }
 }
 
@@ -724,6 +727,7 @@ fn ecs_fact(scheduler: &Scheduler, snapshot: &Snapshot) -> Option<Fact> {
         Some(Observed::Known(facts)) => Some(tasks_fact(facts)),
         Some(Observed::Unknown(error)) => Some(Fact::EcsUnknown {
             why: error.to_string(),
+            obstacle: Some(error.kind),
         }),
         None => None,
     }

@@ -7,6 +7,7 @@ use crate::config::{Config, Mistakes};
 use crate::metrics;
 use crate::pass::{self, Report, Request};
 use crate::report;
+use crate::snapshot::CallError;
 use crate::world::World;
 
 /// Why an event was not answered with a report. The Lambda service counts it as an error of
@@ -19,6 +20,10 @@ pub enum Failure {
     /// The configuration cannot be used. A retry does not help; people were told.
     #[error("the configuration cannot be used:\n{0}")]
     Configuration(Mistakes),
+    /// The configuration could not be read this time; the next wake-up reads it again. Nobody is
+    /// told: it may be fine.
+    #[error("the configuration could not be read: {0}")]
+    Unread(CallError),
 }
 
 impl Failure {
@@ -27,6 +32,7 @@ impl Failure {
         match self {
             Self::Event(_) => "EventNotUnderstood",
             Self::Configuration(_) => "Misconfigured",
+            Self::Unread(_) => "ConfigurationNotRead",
         }
     }
 }
@@ -70,7 +76,7 @@ pub fn request(event: &Value) -> Result<Request, Failure> {
 /// See [`Failure`].
 pub async fn handle<W: World>(
     world: &W,
-    config: &Result<Config, Mistakes>,
+    config: Result<&Config, &Mistakes>,
     event: &Value,
     function: &str,
     metric: impl FnMut(&Value),

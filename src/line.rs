@@ -9,6 +9,7 @@ mod filter;
 mod job;
 mod preset;
 mod reader;
+mod record;
 
 use std::sync::Arc;
 
@@ -71,6 +72,10 @@ pub enum Kind {
     },
     /// The scheduler was started (the entrypoint's or the worker's first words).
     Boot,
+    /// Jobs are held back on purpose from here on: a pause, or maintenance mode.
+    Held,
+    /// They are not any more.
+    Released,
     /// Something went wrong.
     Error {
         /// The whole scheduler run ended with it.
@@ -98,6 +103,8 @@ pub enum Pulse {
 pub enum JobEvent {
     /// It began.
     Started,
+    /// It began, and its line breaks off before it says how the run ended.
+    CutOff,
     /// It ended; that is not to say that it succeeded.
     Ended {
         /// How long it took, where the line says so in known words.

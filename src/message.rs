@@ -15,8 +15,10 @@ mod words;
 
 use serde_json::Value;
 
+use crate::cause::Evidence;
+use crate::condition::Fact;
 use crate::config::{Language, Scheduler};
-use crate::plan::Notification;
+use crate::plan::{Handling, Notification};
 
 /// The longest subject that SNS takes, in characters.
 const MAX_SUBJECT: usize = 99;
@@ -28,6 +30,8 @@ pub struct Context<'a> {
     pub scheduler: Option<&'a Scheduler>,
     /// The readers' language.
     pub language: Language,
+    /// Whether e-mail addresses in what others printed are hidden.
+    pub hide_emails: bool,
     /// The AWS region, for console links and commands; empty if unknown.
     pub region: &'a str,
 }
@@ -49,6 +53,8 @@ pub struct Message {
 
 /// Renders a notification for every reader.
 pub fn render(notification: &Notification, context: &Context<'_>) -> Message {
+    let hidden = context.hide_emails.then(|| without_emails(notification));
+    let notification = hidden.as_ref().unwrap_or(notification);
     let view = view::View::new(notification, context);
     let subject = safe::ascii(&view.subject);
     let subject = subject[..subject.floor_char_boundary(MAX_SUBJECT)].to_owned();
@@ -59,4 +65,28 @@ pub fn render(notification: &Notification, context: &Context<'_>) -> Message {
         machine: machine::render(notification, context, &subject),
         subject,
     }
+}
+
+/// The notification without e-mail addresses in what logs, ECS and AWS's errors say.
+fn without_emails(notification: &Notification) -> Notification {
+    let hide = |text: &String| safe::hide_emails(text);
+    let mut hidden = notification.clone();
+    hidden.subject = hidden.subject.as_ref().map(hide);
+    // Facts are made for JSON, so none of them is lost on the way there and back.
+    let hide_fact = |fact: &Fact| {
+        let fields = serde_json::to_value(fact).ok()?;
+        serde_json::from_value(safe::each_text(fields, &safe::hide_emails)).ok()
+    };
+    for cause in &mut hidden.causes {
+        let evidence = cause.evidence.iter().filter_map(|evidence| match evidence {
+            Evidence::Line(line) => Some(Evidence::Line(hide(line))),
+            Evidence::Fact(fact) => hide_fact(fact).map(Evidence::Fact),
+        });
+        cause.evidence = evidence.collect();
+    }
+    hidden.proof = hidden.proof.iter().filter_map(hide_fact).collect();
+    if let Handling::CureFailed { error, .. } = &mut hidden.handling {
+        *error = error.as_ref().map(hide);
+    }
+    hidden
 }

@@ -5,7 +5,7 @@ use futures::stream;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
-use crate::config::{Config, Language, Mistakes, Scheduler, StaleAfter};
+use crate::config::{Alerts, Config, Mistakes, Scheduler, StaleAfter};
 use crate::decide::{self, decide};
 use crate::history;
 use crate::judge::{self, Silence};
@@ -251,7 +251,7 @@ async fn attend<W: World>(
         done.restart = Some(answer);
     }
     for notification in &next.outbox {
-        match deliver(world, config.alerts.language, Some(scheduler), notification).await {
+        match deliver(world, &config.alerts, Some(scheduler), notification).await {
             Ok(()) => done.delivered.push(notification.id.clone()),
             Err(error) => {
                 warn!(scheduler = scheduler.name, id = notification.id, %error, "not delivered");
@@ -385,13 +385,14 @@ async fn settle<W: World>(
 
 async fn deliver<W: World>(
     world: &W,
-    language: Language,
+    alerts: &Alerts,
     scheduler: Option<&Scheduler>,
     notification: &Notification,
 ) -> Result<(), CallError> {
     let context = Context {
         scheduler,
-        language,
+        language: alerts.language,
+        hide_emails: alerts.hide_emails,
         region: world.region(),
     };
     world
@@ -433,7 +434,7 @@ pub async fn configuration<W: World>(world: &W, mistakes: Option<&Mistakes>) -> 
     };
     let mut done = Done::default();
     for notification in &next.outbox {
-        match deliver(world, Language::default(), None, notification).await {
+        match deliver(world, &Alerts::default(), None, notification).await {
             Ok(()) => done.delivered.push(notification.id.clone()),
             Err(error) => (report.problems).push(format!("message not delivered: {error}")),
         }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cause;
 use crate::condition::{Condition, Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
 use crate::judge::Look;
@@ -101,7 +100,8 @@ pub fn follow_up(
     outcomes
 }
 
-/// What became of a restart whose pass died between the claim and its answer.
+/// What became of a restart whose call was not answered: the pass died before, or the answer was
+/// lost.
 fn trace(attempt: &Attempt, facts: &ServiceFacts) -> Outcome {
     let after = attempt.claimed_at - CLOCK_SLACK;
     let started = match attempt.cure {
@@ -119,7 +119,7 @@ fn trace(attempt: &Attempt, facts: &ServiceFacts) -> Outcome {
     match started {
         Some(started) => Outcome::Made { started },
         None => Outcome::CallFailed {
-            error: "the pass ended before the call was answered".to_owned(),
+            error: "the call was not answered, and ECS shows nothing of it".to_owned(),
         },
     }
 }
@@ -287,7 +287,7 @@ fn condition_allows(condition: Condition, cure: CureKind) -> bool {
 
 /// The root cause decides. Where the condition leaves it to the cause, one must be proven.
 fn cause_allows(incident: &Incident) -> bool {
-    let helps = (incident.causes.first()).and_then(|cause| cause::restart_helps(&cause.id));
+    let helps = (incident.causes.first()).and_then(|cause| cause.restart_helps(incident.condition));
     match incident.condition.restart() {
         RestartHelps::ByCause => helps == Some(true),
         RestartHelps::Yes | RestartHelps::OneTask | RestartHelps::No => helps != Some(false),
@@ -370,6 +370,8 @@ pub fn settle(state: &mut State, answer: &Result<Option<String>, CallError>) {
                 started: started.clone(),
             };
         }
+        // Whether it was made shows at ECS; until then the claim stands.
+        Err(error) if error.may_have_been_done() => {}
         Err(error) => {
             // What no retry can mend is not tried again.
             attempt.failed_calls += if error.retry_helps() {

@@ -48,9 +48,15 @@ pub struct CallError {
 impl CallError {
     /// Whether the same call may succeed later without anybody's help.
     pub fn retry_helps(&self) -> bool {
+        self.kind.passes_by_itself()
+    }
+
+    /// Whether what was asked for may have been done all the same: the answer was lost, or is no
+    /// refusal.
+    pub fn may_have_been_done(&self) -> bool {
         match self.kind {
-            Obstacle::Throttled | Obstacle::TimedOut | Obstacle::Failed => true,
-            Obstacle::Denied | Obstacle::Missing | Obstacle::Refused => false,
+            Obstacle::TimedOut | Obstacle::Failed => true,
+            Obstacle::Throttled | Obstacle::Denied | Obstacle::Missing | Obstacle::Refused => false,
         }
     }
 
@@ -79,6 +85,16 @@ pub enum Obstacle {
     Failed,
     /// The request itself was refused as wrong; a person must mend the configuration.
     Refused,
+}
+
+impl Obstacle {
+    /// Whether it may be gone later without anybody's help.
+    pub fn passes_by_itself(self) -> bool {
+        match self {
+            Self::Throttled | Self::TimedOut | Self::Failed => true,
+            Self::Denied | Self::Missing | Self::Refused => false,
+        }
+    }
 }
 
 impl fmt::Display for Obstacle {

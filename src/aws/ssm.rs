@@ -2,7 +2,7 @@
 
 use super::Aws;
 use super::obstacle::Call;
-use crate::config::{Mistakes, Origin};
+use crate::config::Origin;
 use crate::snapshot::{CallError, Obstacle};
 
 impl Aws {
@@ -10,18 +10,15 @@ impl Aws {
     /// returned as they are.
     ///
     /// # Errors
-    /// As a mistake in the configuration: the parameter cannot be had.
-    pub async fn fetch(&self, origin: Origin) -> Result<Origin, Mistakes> {
+    /// The parameter cannot be had. Where a retry does not help, that is a mistake in the
+    /// configuration.
+    pub async fn fetch(&self, origin: Origin) -> Result<Origin, CallError> {
         let Origin::Ssm(name) = origin else {
             return Ok(origin);
         };
-        match self.parameter(&name).await {
-            Ok(text) => Ok(Origin::Text {
-                name: format!("ssm:{name}"),
-                text,
-            }),
-            Err(error) => Err(Mistakes::at("WATCHDOG_CONFIG", error)),
-        }
+        let text = self.parameter(&name).await?;
+        let name = format!("ssm:{name}");
+        Ok(Origin::Text { name, text })
     }
 
     /// The value of a parameter, decrypted. For `WATCHDOG_CONFIG=ssm:NAME`.

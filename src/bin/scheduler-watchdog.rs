@@ -1,13 +1,14 @@
 //! The Lambda function: start-up, and one pass for each event.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use scheduler_watchdog::aws::{Aws, PassContext};
 use scheduler_watchdog::config::{Config, Environment, Limits, Mistakes, load, origin};
-use scheduler_watchdog::{lambda, pass};
+use scheduler_watchdog::lambda::{self, Failure};
+use scheduler_watchdog::pass;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -31,14 +32,33 @@ async fn main() -> Result<(), Error> {
         ))
         .init();
     let aws = Aws::load().await?;
-    let config = configuration(&aws, &environment).await;
-    if let Err(mistakes) = &config {
-        tracing::error!(%mistakes, "the configuration cannot be used");
+    // Until it can be used, each wake-up reads it again: what is wrong outside this process, such
+    // as a parameter or a permission, can be mended while it lives.
+    let config = OnceCell::new();
+    if let Ok(usable) = configuration(&aws, &environment).await {
+        config.get_or_init(|| usable);
     }
     // The all-clear after a wrong configuration is said once, by the first pass with a good one.
-    let fresh = Cell::new(config.is_ok());
+    let fresh = Cell::new(true);
     let (aws, config, environment, fresh) = (&aws, &config, &environment, &fresh);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+        let read = match config.get() {
+            Some(usable) => Ok(usable),
+            None => {
+                (configuration(aws, environment).await).map(|usable| config.get_or_init(|| usable))
+            }
+        };
+        let config = match &read {
+            Ok(config) => Ok(*config),
+            Err(Failure::Configuration(mistakes)) => {
+                tracing::error!(%mistakes, "the configuration cannot be used");
+                Err(mistakes)
+            }
+            Err(failure) => {
+                tracing::warn!(%failure);
+                return Err(diagnostic(failure));
+            }
+        };
         let deadline = i64::try_from(event.context.deadline)
             .ok()
             .and_then(|millis| Timestamp::from_millisecond(millis).ok());
@@ -50,11 +70,9 @@ async fn main() -> Result<(), Error> {
             topic,
             table: environment.get("WATCHDOG_TABLE"),
             deadline: deadline.map(|deadline| deadline - RESERVE),
-            limits: config
-                .as_ref()
-                .map_or_else(|_| Limits::default(), |config| config.limits),
+            limits: config.map_or_else(|_| Limits::default(), |config| config.limits),
         });
-        if fresh.take() {
+        if config.is_ok() && fresh.take() {
             for problem in pass::configuration(&world, None).await.problems {
                 tracing::warn!(problem, "the all-clear for the configuration");
             }
@@ -66,17 +84,28 @@ async fn main() -> Result<(), Error> {
             println!("{metric}")
         })
         .await
-        .map_err(|failure| Diagnostic {
-            error_type: failure.kind().to_owned(),
-            error_message: failure.to_string(),
-        })
+        .map_err(|failure| diagnostic(&failure))
     }))
     .await
 }
 
-async fn configuration(aws: &Aws, environment: &Environment) -> Result<Config, Mistakes> {
+fn diagnostic(failure: &Failure) -> Diagnostic {
+    Diagnostic {
+        error_type: failure.kind().to_owned(),
+        error_message: failure.to_string(),
+    }
+}
+
+async fn configuration(aws: &Aws, environment: &Environment) -> Result<Config, Failure> {
     let origin = origin(None, environment, |file| file.exists());
-    load(&aws.fetch(origin).await?, environment)
+    let origin = aws.fetch(origin).await.map_err(|error| {
+        if error.retry_helps() {
+            Failure::Unread(error)
+        } else {
+            Failure::Configuration(Mistakes::at("WATCHDOG_CONFIG", error))
+        }
+    })?;
+    load(&origin, environment).map_err(Failure::Configuration)
 }
 
 /// RFC 3339 times: Lambda takes a line without one for INFO.

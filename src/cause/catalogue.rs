@@ -12,14 +12,25 @@ use serde::{Deserialize, Deserializer};
 /// A text in every language, by the language's code.
 pub(crate) type Texts = BTreeMap<String, String>;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     include_str!("../causes/ecs.toml"),
     include_str!("../causes/code.toml"),
     include_str!("../causes/redis.toml"),
     include_str!("../causes/database.toml"),
     include_str!("../causes/permissions.toml"),
     include_str!("../causes/absence.toml"),
+    include_str!("../causes/jobs.toml"),
+    include_str!("../causes/effects.toml"),
 ];
+
+/// An exception behind another one, as the logger and the console tell it, with its file.
+static BEHIND: LazyLock<Regex> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "a constant; the tests use it")]
+    Regex::new(
+        r"^(?:\[previous exception\] \[object\] \([\w\\]+\(code: [^)]*\): (?<logged>.+) at (?:\S*/)?(?<log_file>[^\s/:]+):[0-9]+\)|In (?<box_file>.+?) line (?:[0-9]+|n/a): ?(?<boxed>.+))$",
+    )
+    .expect("a valid regular expression")
+});
 
 static CATALOGUE: LazyLock<Vec<Entry>> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "constants; the tests read all of them")]
@@ -42,6 +53,21 @@ pub(crate) fn named(id: &str) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| entry.id == id)
 }
 
+/// Where the cause of that name stands.
+pub(super) fn place(id: &str) -> Option<usize> {
+    CATALOGUE.iter().position(|entry| entry.id == id)
+}
+
+/// The text and the file of an exception behind another one, if a line below an error tells
+/// of one.
+pub(super) fn behind(line: &str) -> Option<(&str, &str)> {
+    let found = BEHIND.captures(line.trim())?;
+    let group = |name| found.name(name).map(|group| group.as_str());
+    group("logged")
+        .zip(group("log_file"))
+        .or_else(|| group("boxed").zip(group("box_file")))
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -59,6 +85,13 @@ pub(crate) struct Entry {
     /// It says little; where the same error proves another cause, it is left out.
     #[serde(default)]
     pub generic: bool,
+    /// Its errors tell that a process was ended from outside, so that it left its locks.
+    #[serde(default)]
+    pub kills: bool,
+    /// Evidence of a connection that broke while it was in use; see
+    /// [`super::Cause::restart_helps`].
+    #[serde(default, deserialize_with = "patterns")]
+    pub wedged: Vec<Regex>,
     /// What it means, in one or two sentences.
     pub meaning: Texts,
     /// What to do about it, in order.
@@ -66,9 +99,12 @@ pub(crate) struct Entry {
     /// Errors that prove it.
     #[serde(default)]
     pub errors: Vec<ErrorPattern>,
-    /// Stop codes, stop reasons and reasons of containers that prove it.
+    /// Stop codes, stop reasons, reasons of containers and service events that prove it.
     #[serde(default, deserialize_with = "patterns")]
     pub stops: Vec<Regex>,
+    /// Exit codes of containers and of jobs that prove it.
+    #[serde(default)]
+    pub exit_codes: Vec<i32>,
     /// Texts that must prove it, and texts that must not; the tests run them.
     #[serde(default)]
     #[cfg_attr(
@@ -89,6 +125,10 @@ pub(crate) struct ErrorPattern {
     /// name one.
     #[serde(default, deserialize_with = "optional_pattern")]
     pub context: Option<Regex>,
+    /// The text says itself that it is about the scheduler, so it counts even where it ended
+    /// no run.
+    #[serde(default)]
+    pub own: bool,
 }
 
 /// One thing that a person can do.
@@ -121,8 +161,16 @@ pub(crate) struct Example {
     pub error: Option<String>,
     /// The file named with the error.
     pub context: Option<String>,
-    /// A reason why a task or a container stopped.
+    /// Whether the error ended a run.
+    #[serde(default = "yes")]
+    pub aborts: bool,
+    /// A reason why a task or a container stopped, or a service event.
     pub stop: Option<String>,
+    /// The code with which ECS says who stopped the task.
+    #[serde(default)]
+    pub stop_code: String,
+    /// A container's exit code.
+    pub exit_code: Option<i32>,
     /// Whether it proves the cause.
     #[serde(default = "yes")]
     pub proves: bool,

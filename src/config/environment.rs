@@ -35,9 +35,10 @@ const PACKED: &str = "watchdog.toml";
 
 /// One variable and the place of its value in the configuration file's terms. The order is
 /// that of the tables in the file, because the document is built from them in turn.
-const VARIABLES: [(&str, &str, Shape); 19] = [
+const VARIABLES: [(&str, &str, Shape); 20] = [
     ("WATCHDOG_TOPIC_ARN", "alerts.topic_arn", Shape::Text),
     ("WATCHDOG_LANGUAGE", "alerts.language", Shape::Text),
+    ("WATCHDOG_HIDE_EMAILS", "alerts.hide_emails", Shape::Literal),
     ("WATCHDOG_SCHEDULER", "scheduler.name", Shape::Text),
     ("WATCHDOG_LOG_GROUPS", "scheduler.log_groups", Shape::List),
     (

@@ -242,6 +242,8 @@ impl Default for Alerts {
         Self {
             topic_arn: None,
             language: Language::default(),
+            // Who needs an address finds it in the log; mail and chat keep it for ever.
+            hide_emails: true,
             remind_after: SignedDuration::from_hours(1),
         }
     }
@@ -254,6 +256,7 @@ impl<'de> Deserialize<'de> for Alerts {
         let alerts = Self {
             topic_arn: reader.text::<TopicArn>("topic_arn").map(|arn| arn.0),
             language: reader.text("language").unwrap_or(default.language),
+            hide_emails: reader.get("hide_emails").unwrap_or(default.hide_emails),
             remind_after: reader
                 .duration("remind_after", minutes(5), hours(24))
                 .unwrap_or(default.remind_after),
@@ -735,6 +738,8 @@ impl FromText for PatternKind {
             ("failed", Self::Failed),
             ("skipped", Self::Skipped),
             ("boot", Self::Boot),
+            ("held", Self::Held),
+            ("released", Self::Released),
             ("error", Self::Error),
             ("other", Self::Other),
         ];

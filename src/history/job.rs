@@ -6,10 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{DAY, ONE_BEAT, short_hash};
+use crate::cause;
 use crate::config::Scheduler;
 use crate::due::{self, Missed};
 use crate::job::Job;
 use crate::line::{JobEvent, Kind, Line};
+use crate::message::safe;
 use crate::state::State;
 
 /// Starts of a job that are remembered; two give its period.
@@ -28,6 +30,9 @@ const SAME_RUN: SignedDuration = SignedDuration::from_secs(2);
 /// Runs on two streams that begin further apart than this are no duplicates: by then somebody
 /// may have started one by hand.
 const TWICE_WITHIN: SignedDuration = SignedDuration::from_mins(15);
+
+/// The longest line of a run that was cut off, in bytes.
+const LONGEST_CUT: usize = 160;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -59,6 +64,9 @@ pub struct JobHistory {
     /// Lines of their own tell of its ends, and only of them.
     #[serde(skip_serializing_if = "is_false")]
     pub ends_told: bool,
+    /// The newest run that was cut off, if one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutRun>,
     /// Failures in a row.
     #[serde(skip_serializing_if = "Failures::is_none")]
     pub failures: Failures,
@@ -110,6 +118,21 @@ pub struct OpenRun {
     pub start: Timestamp,
     /// Its stream, as a hash.
     pub on: u32,
+}
+
+/// A run that was cut off: its line breaks off, or its process was killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutRun {
+    /// When it began, to the second.
+    #[serde(with = "due::second")]
+    pub start: Timestamp,
+    /// Its stream, as a hash.
+    pub on: u32,
+    /// The next line told of a kill.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub killed: bool,
+    /// Its line.
+    pub line: String,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -184,8 +207,11 @@ impl JobHistory {
     /// Forgets what the next runs tell anew; what is expected of the job stays. False if there is
     /// nothing of the kind.
     pub(crate) fn thin(&mut self) -> bool {
-        let is_full = self.last_run.is_some() || self.twice.is_some() || self.starts.len() > 1;
-        (self.last_run, self.twice) = (None, None);
+        let is_full = self.last_run.is_some()
+            || self.cut.is_some()
+            || self.twice.is_some()
+            || self.starts.len() > 1;
+        (self.last_run, self.cut, self.twice) = (None, None, None);
         self.starts.drain(..self.starts.len().saturating_sub(1));
         is_full
     }
@@ -247,11 +273,25 @@ impl JobHistory {
     fn settle_run(&mut self, job: &Job, run: &Run<'_>) {
         let ended = matches!(run.event, JobEvent::Ended { .. } | JobEvent::Failed { .. });
         let failed = matches!(run.event, JobEvent::Failed { .. });
+        if ended && (self.cut.as_ref()).is_some_and(|cut| cut.start <= run.start) {
+            self.cut = None;
+        }
+        if run.cut_off || run.killed {
+            self.cut = Some(CutRun {
+                start: run.start,
+                on: short_hash(run.stream),
+                killed: run.killed,
+                line: safe::cut(&safe::evidence(run.text), LONGEST_CUT),
+            });
+        }
         let reported =
             (self.last_run.as_ref()).is_some_and(|last| last.only_report && run.contains(last.end));
         // A start tells nothing of how it will end.
         if ended && !reported {
             self.failures.ran(failed, run.at);
+        }
+        if let JobEvent::Failed { exit_code, .. } = run.event {
+            self.failures.exit_code = exit_code.or(self.failures.exit_code);
         }
         let on = short_hash(run.stream);
         let same_due = (self.last_run.as_ref()).filter(|last| {
@@ -356,6 +396,10 @@ pub(super) struct Run<'a> {
     start: Timestamp,
     /// How long the loop waited for it: not at all, for one in the background.
     took: Option<SignedDuration>,
+    /// Its line breaks off.
+    cut_off: bool,
+    /// The next line tells that its process was killed.
+    killed: bool,
 }
 
 impl<'a> Run<'a> {
@@ -372,7 +416,7 @@ impl<'a> Run<'a> {
         let (start, took) = match event {
             JobEvent::Skipped => (at, None),
             // Up to Laravel 9.20 a line marks the start, and the next line shows that it ended.
-            JobEvent::Started => {
+            JobEvent::Started | JobEvent::CutOff => {
                 let pause = next.map(|next| next.at.duration_since(line.at));
                 (
                     at,
@@ -383,7 +427,15 @@ impl<'a> Run<'a> {
                 (whole_second(line.at - took.unwrap_or_default()), *took)
             }
         };
+        let begins = matches!(event, JobEvent::Started | JobEvent::CutOff);
+        let killed = begins
+            && next.is_some_and(|next| {
+                matches!(next.kind, Kind::Error { aborts: true, .. })
+                    && cause::tells_of_a_kill(&next.text)
+            });
         Some(Self {
+            cut_off: *event == JobEvent::CutOff,
+            killed,
             job: name,
             text: &line.text,
             stream: &line.stream,
@@ -459,9 +511,9 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
     history.ends_told |= run.is_bare_end();
     // Where starts are told, an end is none; where ends are told, what is skipped is none either,
     // because its run before may go on.
-    let is_start =
-        !(history.starts_told && run.is_bare_end()) && !(history.ends_told && run.is_skip());
-    if run.own && is_start {
+    let no_start =
+        (history.starts_told && run.is_bare_end()) || (history.ends_told && run.is_skip());
+    if run.own && !no_start {
         history.started(run.start);
     }
     if let (Some(took), true) = (run.took, run.own) {
@@ -470,7 +522,7 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
     match run.event {
         JobEvent::Ended { .. } => history.ended_at = history.ended_at.max(Some(run.at)),
         JobEvent::Failed { .. } => history.failed_at = history.failed_at.max(Some(run.at)),
-        JobEvent::Started | JobEvent::Skipped => {}
+        JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => {}
     }
 }
 

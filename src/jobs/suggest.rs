@@ -69,7 +69,7 @@ impl Observed {
                 JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
                     took.unwrap_or_default()
                 }
-                JobEvent::Started | JobEvent::Skipped => SignedDuration::ZERO,
+                JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => SignedDuration::ZERO,
             };
             if !line.is_heartbeat() {
                 continue;

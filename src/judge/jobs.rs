@@ -1,8 +1,10 @@
 //! What is wrong with single jobs, while the loop itself lives.
 
+mod absence;
+
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cause::{self, Cause, Clues, ErrorNote};
+use crate::cause::{self, Cause, Clues, ErrorNote, Evidence};
 use crate::condition::{Condition, Fact, Finding, Pace};
 use crate::config::Scheduler;
 use crate::cron::horizon;
@@ -49,8 +51,19 @@ const LONGEST_PAUSE: [SignedDuration; 2] = [
 
 /// The conditions of all jobs. `state` has the look's log folded in and the due times accounted.
 pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding> {
+    let all_stopped = absence::all_stopped(scheduler, state);
     let cases: Vec<Case<'_>> = (scheduler.jobs.iter())
-        .filter_map(|job| Case::new(scheduler, job, state, now))
+        .filter_map(|job| {
+            let history = state.jobs.get(&job.name)?;
+            Some(Case {
+                scheduler,
+                job,
+                history,
+                state,
+                all_stopped: all_stopped.as_ref(),
+                now,
+            })
+        })
         .collect();
     let judges = [overdue, failing, overrun, twice];
     judges
@@ -65,26 +78,12 @@ struct Case<'a> {
     job: &'a Job,
     history: &'a JobHistory,
     state: &'a State,
+    /// Why all jobs stopped at once, if they did.
+    all_stopped: Option<&'a Cause>,
     now: Timestamp,
 }
 
-impl<'a> Case<'a> {
-    fn new(
-        scheduler: &'a Scheduler,
-        job: &'a Job,
-        state: &'a State,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let history = state.jobs.get(&job.name)?;
-        Some(Self {
-            scheduler,
-            job,
-            history,
-            state,
-            now,
-        })
-    }
-
+impl Case<'_> {
     fn finding(&self, condition: Condition, since: Timestamp, proof: Vec<Fact>) -> Finding {
         // Whoever knows that a monthly job failed need not hear it every four hours.
         let period = self.job.period();
@@ -113,6 +112,7 @@ impl<'a> Case<'a> {
             .collect();
         cause::find(&Clues {
             condition,
+            task: None,
             errors: &errors,
             service: None,
             booted_at: None,
@@ -141,9 +141,17 @@ fn overdue(case: &Case<'_>) -> Option<Finding> {
     proof.extend(next.map(|at| Fact::NextRun { at }));
     // The line of a single run can get lost; where the next one is due soon, it decides.
     let next_is_soon = case.job.period() <= case.job.grace() + case.state.overlap();
+    // The kill that left a lock is an error of its own, but the lock is what must be mended.
+    let mut causes = Vec::from_iter(absence::stuck_lock(case, missed));
+    if causes.is_empty() {
+        causes = case.causes(Condition::JobOverdue, missed.last?);
+    }
+    if causes.is_empty() {
+        causes.extend(absence::cause(case, missed, case.all_stopped));
+    }
     Some(Finding {
         corroborated: missed.count > case.job.runs_a_minute() || !next_is_soon,
-        causes: case.causes(Condition::JobOverdue, missed.last?),
+        causes,
         ..case.finding(Condition::JobOverdue, missed.first?, proof)
     })
 }
@@ -161,15 +169,20 @@ fn failing(case: &Case<'_>) -> Option<Finding> {
     let tolerance = case.job.failure_tolerance();
     let since = failures.since.filter(|_| failures.count >= tolerance)?;
     let newest = case.history.failed_at.unwrap_or(since);
-    let proof = vec![Fact::Failures {
+    let fact = Fact::Failures {
         count: failures.count,
         tolerance,
         exit_code: failures.exit_code,
         at: newest,
-    }];
+    };
+    let mut causes = case.causes(Condition::JobFailing, newest);
+    if causes.is_empty() {
+        let by_code = |code| cause::of_exit_code(code, &fact);
+        causes.extend(failures.exit_code.and_then(by_code));
+    }
     Some(Finding {
-        causes: case.causes(Condition::JobFailing, newest),
-        ..case.finding(Condition::JobFailing, since, proof)
+        causes,
+        ..case.finding(Condition::JobFailing, since, vec![fact])
     })
 }
 
@@ -229,13 +242,17 @@ fn twice(case: &Case<'_>) -> Option<Finding> {
             names.find(|name| short_hash(name) == *hash).cloned()
         })
         .collect();
-    let proof = vec![Fact::Twice {
+    let fact = Fact::Twice {
         count: twice.count,
         at: twice.at,
         streams,
-    }];
+    };
     enough.then(|| {
-        let finding = case.finding(Condition::DuplicateRuns, twice.since, proof);
+        let mut finding = case.finding(Condition::DuplicateRuns, twice.since, vec![fact.clone()]);
+        // The second run is the proof: with one lock for all, it would have been skipped.
+        if case.scheduler.preset.is_laravel() {
+            finding.causes = vec![Cause::new("one-server-conflict", Evidence::Fact(fact))];
+        }
         let first = finding.pace.map_or(SignedDuration::ZERO, |pace| pace.first);
         // A lock that does not hold goes on not holding.
         let longest = SignedDuration::from_hours(24);
@@ -279,8 +296,14 @@ fn together_as_one(mut findings: Vec<Finding>) -> Option<Finding> {
     let pace = (findings.iter())
         .filter_map(|finding| finding.pace)
         .min_by_key(|pace| pace.longest);
-    // Of a single one more is known.
+    // Of a single one more is known; of many, what they share.
     let is_one = findings.len() == 1;
+    let shared: Vec<Cause> = (findings.first()?.causes.iter())
+        .filter(|cause| {
+            (findings.iter()).all(|finding| finding.causes.iter().any(|other| other.id == cause.id))
+        })
+        .cloned()
+        .collect();
     let first = findings.into_iter().next()?;
     let mut proof = vec![Fact::Jobs {
         names,
@@ -290,6 +313,7 @@ fn together_as_one(mut findings: Vec<Finding>) -> Option<Finding> {
     Some(Finding {
         subject: None,
         corroborated,
+        causes: shared,
         proof,
         pace,
         ..first

@@ -59,11 +59,15 @@ const MAX_PATTERN: usize = 2000;
 /// multiplies repetitions is refused instead of filling a small function's memory.
 const MAX_COMPILED: usize = 1 << 20;
 
-/// The beginning of a line in a raw message, with colours and the like.
-const LINE_START: &str = r"(?:^|\n)(?:\r|\x1b\[[0-9;]*m)*";
+/// The beginning of a line in a raw message, with colours and the like; it may stand in a log
+/// router's envelope.
+const LINE_START: &str = r#"(?:^|\n|"log": ?")(?:\r|\x1b\[[0-9;]*m)*"#;
 
 /// The end of a line in a raw message.
-const LINE_END: &str = r"(?:\x1b\[[0-9;]*m)*\s*(?:$|\n)";
+const LINE_END: &str = r#"(?:\x1b\[[0-9;]*m)*\s*(?:$|\n|(?:\\[rn])*")"#;
+
+/// What looks different within an envelope, which is JSON: quotes and escapes.
+const IN_JSON: [(&str, &str); 2] = [("\"", r#"\\?""#), (r"\x1b", r"(?:\x1b|\\u001b)")];
 
 /// The captures that the reader knows.
 const CAPTURES: [&str; 9] = [
@@ -227,6 +231,10 @@ pub enum PatternKind {
     Skipped,
     /// The scheduler was started.
     Boot,
+    /// Jobs are held back on purpose from here on.
+    Held,
+    /// They are not any more.
+    Released,
     /// Something went wrong.
     Error,
     /// Nothing; for lines that a later pattern would misread.
@@ -525,10 +533,14 @@ impl fmt::Debug for Preset {
 /// What the coarse filter needs for one expression.
 fn coarse(pattern: &str, explicit: Option<&str>) -> Option<BTreeSet<String>> {
     match explicit {
-        Some(body) => Some(BTreeSet::from([match body.strip_suffix('$') {
-            Some(body) => format!("{body}{LINE_END}"),
-            None => body.to_owned(),
-        }])),
+        Some(body) => {
+            let end = body.strip_suffix('$').map(|_| LINE_END);
+            let body = body.strip_suffix('$').unwrap_or(body);
+            let body = (IN_JSON.iter()).fold(body.to_owned(), |body, (plain, json)| {
+                body.replace(plain, json)
+            });
+            Some(BTreeSet::from([body + end.unwrap_or_default()]))
+        }
         None => filter::required(pattern),
     }
 }
@@ -693,7 +705,9 @@ mod tests {
         match (spec.kind, &line.kind) {
             (PatternKind::Idle, Kind::Heartbeat(Pulse::Idle))
             | (PatternKind::Banner, Kind::Heartbeat(Pulse::Banner))
-            | (PatternKind::Boot, Kind::Boot) => {}
+            | (PatternKind::Boot, Kind::Boot)
+            | (PatternKind::Held, Kind::Held)
+            | (PatternKind::Released, Kind::Released) => {}
             (
                 kind,
                 Kind::Job {
@@ -715,7 +729,7 @@ mod tests {
                 let milliseconds = took.map(|took| took.as_micros() as f64 / 1000.0);
                 assert_eq!(milliseconds, example.took, "{shown}");
                 match (kind, event) {
-                    (PatternKind::Started, JobEvent::Started)
+                    (PatternKind::Started, JobEvent::Started | JobEvent::CutOff)
                     | (PatternKind::Skipped, JobEvent::Skipped)
                     | (PatternKind::Ended, JobEvent::Ended { .. }) => {}
                     (PatternKind::Failed, JobEvent::Failed { exit_code, .. }) => {
@@ -747,7 +761,7 @@ mod tests {
         assert_eq!(
             line.is_heartbeat(),
             spec.heartbeat
-                .unwrap_or(!matches!(spec.kind, PatternKind::Boot | PatternKind::Error)),
+                .unwrap_or(matches!(line.kind, Kind::Heartbeat(_) | Kind::Job { .. })),
             "{shown}"
         );
     }

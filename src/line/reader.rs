@@ -10,6 +10,7 @@ use regex::Captures;
 use super::clean::{append, bounded, clean, lines};
 use super::job::{job_name, took};
 use super::preset::{BlockMatch, Pattern, PatternKind, Preset};
+use super::record::unwrap;
 use super::{JobEvent, Kind, Line, LogEvent, MAX_TEXT, MAX_TRACE, Pulse};
 
 /// Lines that belong together are written at once; a longer pause ends what was open.
@@ -147,7 +148,7 @@ impl Reader<'_> {
             stream: &event.stream,
         };
         stream.expire(origin.at);
-        for line in lines(&event.message) {
+        for line in lines(&unwrap(&event.message)) {
             self.read_line(origin, stream, &line);
         }
     }
@@ -223,7 +224,7 @@ impl Reader<'_> {
 
     /// Adds what a pattern says about a line, unless that is an error.
     fn event(&mut self, origin: Origin, stream: &mut Stream, line: &str, said: &Said) {
-        use PatternKind::{Banner, Boot, Ended, Failed, Idle, Skipped, Started};
+        use PatternKind::{Banner, Boot, Ended, Failed, Held, Idle, Released, Skipped, Started};
         let kind = said.pattern.kind;
         let mut text = String::new();
         let job = match kind {
@@ -245,6 +246,9 @@ impl Reader<'_> {
             (Idle, _) => Kind::Heartbeat(Pulse::Idle),
             (Banner, _) => Kind::Heartbeat(Pulse::Banner),
             (Boot, _) => Kind::Boot,
+            (Held, _) => Kind::Held,
+            (Released, _) => Kind::Released,
+            (Started, Some(job)) if said.has("rest") => job.kind(JobEvent::CutOff),
             (Started, Some(job)) => job.kind(JobEvent::Started),
             (Skipped, Some(job)) => job.kind(JobEvent::Skipped),
             (Ended, Some(job)) => job.kind(JobEvent::Ended { took }),

@@ -6,9 +6,14 @@ use jiff::Timestamp;
 
 use crate::config::{Ecs, EcsTarget, Scheduler};
 
-/// Links longer than this are cut by some mail readers and by Slack. A query that would make
-/// one is shortened: it then shows more lines than it must.
+/// Links longer than this are cut by some mail readers and by Slack. Where the watchdog's own
+/// filter would make one, [`WORDS`] take its place.
 const LONGEST: usize = 1_900;
+
+/// What most lines of schedulers and most errors hold; without a filter, a busy application's
+/// other lines would fill the page.
+const WORDS: &str =
+    "schedul|running|task|job|error|exception|fatal|critical|denied|refused|killed|memory";
 
 /// Logs Insights with the watchdog's query, ready to run over that span.
 pub(super) fn logs(
@@ -20,7 +25,10 @@ pub(super) fn logs(
     let link = |query: &str| insights(region, &scheduler.log_groups, query, from, until);
     let filter = scheduler.preset.coarse_filter();
     let full = filter.map(|filter| link(&query(scheduler, Some(&filter))));
-    (full.filter(|link| link.len() <= LONGEST)).unwrap_or_else(|| link(&query(scheduler, None)))
+    let fits = |link: &String| link.len() <= LONGEST;
+    (full.filter(fits))
+        .or_else(|| Some(link(&query(scheduler, Some(WORDS)))).filter(fits))
+        .unwrap_or_else(|| link(&query(scheduler, None)))
 }
 
 /// The service in ECS, or the cluster's tasks where there is no service.

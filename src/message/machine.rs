@@ -1,10 +1,12 @@
-//! For machines: every fact by name, none of it in a language.
+//! For machines: every fact by name; what stands as a sentence is English.
 
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::{Context, safe};
+use super::words::Words;
+use super::{Context, safe, view};
 use crate::condition::Fact;
-use crate::config::EcsTarget;
+use crate::config::{EcsTarget, Language};
 use crate::plan::Notification;
 
 /// The version of this shape. A change that a reader can trip over gives it the next number.
@@ -12,16 +14,28 @@ const VERSION: u32 = 1;
 
 /// The notification as `schema/notification.schema.json` describes it.
 pub(super) fn render(notification: &Notification, context: &Context<'_>, title: &str) -> Value {
-    let causes: Vec<Value> = (notification.causes.iter().take(safe::MAX_LIST))
-        .map(|cause| json!({ "id": cause.id, "evidence": cause.evidence }))
+    let speaker = view::speaker_of(
+        notification,
+        context,
+        Words::of(Language::En),
+        &TimeZone::UTC,
+    );
+    let shown: Vec<(&str, Vec<String>)> = (notification.causes.iter().take(safe::MAX_LIST))
+        .map(|cause| {
+            let say = |evidence| view::say_evidence(evidence, &speaker);
+            (cause.id.as_str(), cause.evidence.iter().map(say).collect())
+        })
+        .collect();
+    let causes: Vec<Value> = (shown.iter())
+        .map(|(id, evidence)| json!({ "id": id, "evidence": evidence }))
         .collect();
     // Where no cause is proven, the newest errors are all the evidence there is.
     let errors = (notification.proof.iter()).filter_map(|fact| match fact {
         Fact::LastErrors { lines } => Some(lines),
         _ => None,
     });
-    let evidence: Vec<&String> = (notification.causes.iter())
-        .map(|cause| &cause.evidence)
+    let evidence: Vec<&String> = (shown.iter())
+        .map(|(_, evidence)| evidence)
         .chain(errors)
         .flatten()
         .collect();

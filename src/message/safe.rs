@@ -37,6 +37,33 @@ pub fn json(value: Value) -> Value {
     }
 }
 
+/// Every string within a JSON value, changed.
+pub fn each_text(value: Value, change: &impl Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => Value::String(change(&text)),
+        Value::Array(list) => (list.into_iter())
+            .map(|value| each_text(value, change))
+            .collect(),
+        Value::Object(map) => (map.into_iter())
+            .map(|(key, value)| (key, each_text(value, change)))
+            .collect(),
+        other => other,
+    }
+}
+
+/// Text without e-mail addresses, those with `%40` and those that were cut included.
+pub fn hide_emails(text: &str) -> String {
+    if !text.contains('@') && !text.contains("%40") {
+        return text.to_owned();
+    }
+    EMAIL.replace_all(&line(text), HIDDEN).into_owned()
+}
+
+/// An address whose host has a dot, because `user@localhost` is nobody's, or was cut off.
+static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
+    compile(r"[\w.+%~-]*[\w+~-](?:@|%40)(?:(?:[\p{L}\p{N}-]+\.)+\p{L}{2,}|[\p{L}\p{N}.-]*…)")
+});
+
 /// At most `most` bytes, cut at a character's boundary, with an ellipsis where something is
 /// missing.
 pub fn cut(text: &str, most: usize) -> String {
@@ -104,6 +131,10 @@ static SECRET: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"(?<keep>(?i:duplicate entry|incorrect \w+ value:?|invalid input syntax for type \w+:)\s*).*?(?<end>for (?:key|column)|$)",
         // Credentials in URLs. A password may itself hold any character but a blank.
         r"(?<keep>://)\S*(?<end>@)",
+        // Arguments in PHP's stack frames: PDO->__construct('mysql:host=…', 'user', 'password').
+        r"(?<keep>#[0-9]+ [^()]*\([0-9]+\): [^()]*\()[^)]+",
+        // Addresses that are secrets themselves: whoever knows them may post there.
+        r"(?i)(?<keep>/(?:incoming-?)?webhooks?(?:b2)?/)\S+",
         // Headers whose whole value is secret.
         r#"(?i)(?<keep>\b(?:proxy-)?(?:authorization|set-cookie|cookie)\\*["']?\s*(?:=>|[:=])\s*).*"#,
         r"(?i)(?<keep>\b(?:bearer|basic|digest|aws4-hmac-sha256)\s+)[A-Za-z0-9._~+/=,:-]{6,}",
@@ -113,17 +144,23 @@ static SECRET: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-|xapp-|sk-|[sr]k_(?:live|test)_|whsec_|SG\.|AIza|ya29\.|npm_|pypi-|dop_v1_)[A-Za-z0-9._-]{8,}",
         r"(?<keep>hooks\.slack\.com/)\S+",
         r"\bbase64:[A-Za-z0-9+/=]{16,}",
-        // Passwords as arguments: --password x, -pSECRET after mysql.
+        // Passwords as arguments: --password x, and in the clients' own short forms.
         r"(?i)(?<keep>(?:^|\s)--?(?:password|passwd|pwd|token|secret|api-?key)[= ]+)\S+",
+        r"(?<keep>\b(?:mysql(?:dump|admin)?|mariadb(?:-dump|-admin)?)\b[^|;&]*?\s-p)\S+",
+        r"(?<keep>\b(?:redis-cli\b[^|;&]*?\s-a|sshpass\b[^|;&]*?\s-p|curl\b[^|;&]*?\s(?:-u|--user))[ =]?)\S+",
+        r"(?i)(?<keep>\bidentified by\s+)\S+",
+        // A row's values, as PostgreSQL tells them.
+        r"(?<keep>\bKey \([^)]*\)=)\([^)]*\)?",
+        r"(?i)(?<keep><(?:\w+:)?\w*(?:password|passwd|secret|token|api_?key)\w*>)[^<]*",
         // Key and value: password=…, "api_key": "…", 'secret' => '…', also in escaped JSON.
         r#"(?ix)
         (?<keep>
             [\w.-]*
-            (?: passw(?:or)?d | passwd | passphrase | pwd | secret | token | credential
+            (?: passw(?:or)?d | passwd | passphrase | pwd | pass\b | パスワード | secret | token | credential
               | api[_-]?key | (?:access|private|signing|encryption|license|service|auth|app)[_-]?key
-              | signature | session[_-]?id | \botp\b )
+              | signature | \bsig\b | sess(?:ion)?[_-]?id | _auth\b | \botp\b )
             [\w.-]*
-            \\*["']? \s* (?: => | [:=] ) \s*
+            \\*["']? \s* (?: => | [:=：] ) \s*
         )
         (?<value>
             \[hidden\]
@@ -162,10 +199,12 @@ pub fn redact(text: &str) -> String {
     let long = LONG.replace_all(&text, |found: &Captures<'_>| {
         let token = &found[0];
         let count = |is: fn(&char) -> bool| token.chars().filter(is).count();
-        // Paths, class names and hexadecimal ids are as long, but not as mixed.
+        // Paths, class names and hexadecimal ids are as long, but not as mixed. A secret key of
+        // AWS has 40 characters, now and then with a single digit among them.
+        let least_digits = if token.len() == 40 { 1 } else { 2 };
         let mixed = count(char::is_ascii_uppercase) >= 3
             && count(char::is_ascii_lowercase) >= 3
-            && count(char::is_ascii_digit) >= 2;
+            && count(char::is_ascii_digit) >= least_digits;
         let path = token.starts_with('/') || token.matches('/').count() > 4;
         if mixed && !path { HIDDEN } else { token }.to_owned()
     });
@@ -299,7 +338,7 @@ mod tests {
                 "[hidden] x",
             ),
             ("-----BEGIN PRIVATE KEY-----\nMIIE", "[hidden]"),
-            ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY9", "[hidden]"),
+            ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "[hidden]"),
             ("mysql --password s3cret x", "mysql --password [hidden] x"),
             (
                 "APP_KEY=base64:AAAAAAAAAAAAAAAAAAAAAAAA",

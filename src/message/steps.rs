@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Context, safe, words};
 use crate::cause::{self, Step};
@@ -26,6 +27,7 @@ struct Steps {
     no_exec: Vec<Condition>,
     condition: BTreeMap<Condition, Vec<Step>>,
     over: Vec<Step>,
+    occasion: BTreeMap<String, Vec<Step>>,
     gate: BTreeMap<String, GateRule>,
 }
 
@@ -57,11 +59,24 @@ static STEPS: LazyLock<Steps> =
 static COMMANDS: LazyLock<BTreeMap<String, Command>> =
     LazyLock::new(|| toml::from_str(include_str!("commands.toml")).expect("valid commands"));
 
+/// What Laravel's commands, and the search for them, hold.
+const OF_LARAVEL: [&str; 2] = ["artisan", "[s]chedule"];
+
+/// What the commands begin with that need ECS Exec.
+const EXEC: &str = "aws ecs execute-command ";
+
 /// A step as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Shown {
     pub say: String,
     pub command: Option<String>,
+}
+
+impl Shown {
+    /// Whether its command is run in the container by ECS Exec.
+    pub fn needs_exec(&self) -> bool {
+        (self.command.as_deref()).is_some_and(|command| command.starts_with(EXEC))
+    }
 }
 
 /// Whether all closed gates open by themselves.
@@ -85,7 +100,7 @@ pub(super) fn next(
     speaker: &words::Speaker,
     in_container: &str,
 ) -> Vec<Shown> {
-    let shell = Shell::new(notification, context);
+    let shell = Shell::new(notification, context, ended);
     let condition = notification.condition;
     let of_causes = (notification.causes.iter())
         .filter(|_| !ended || matches!(notification.handling, Handling::Cured { .. }))
@@ -96,9 +111,19 @@ pub(super) fn next(
     } else {
         STEPS.condition.get(&condition)
     };
+    let of_condition = || of_condition.into_iter().flatten();
+    let of_occasion = STEPS.occasion.get(notification.occasion.id());
+    let of_occasion = of_occasion.map_or(&[][..], Vec::as_slice);
+    // Where a restart can help it comes first: the log can be read while it is under way.
+    let first = of_condition().filter(|step| step.restart);
+    let rest = of_condition().filter(|step| !step.restart);
+    // What the occasion adds is last, and is not crowded out.
+    let room = MOST.saturating_sub(of_occasion.len());
+    let steps = (first.chain(of_causes).chain(rest).map(|step| (step, room)))
+        .chain(of_occasion.iter().map(|step| (step, MOST)));
     let restart = may_restart_by_hand(notification);
     let mut shown: Vec<Shown> = Vec::new();
-    for step in of_causes.chain(of_condition.into_iter().flatten()) {
+    for (step, most) in steps {
         let wanted = (restart || !step.restart)
             && (step.conditions.is_empty()
                 || step.conditions.iter().any(|id| id == condition.id()));
@@ -111,7 +136,7 @@ pub(super) fn next(
         }
         let repeated =
             command.text.is_some() && shown.iter().any(|earlier| earlier.command == command.text);
-        if !repeated && shown.len() < MOST {
+        if !repeated && shown.len() < most {
             shown.push(Shown {
                 say,
                 command: command.text.take(),
@@ -124,7 +149,8 @@ pub(super) fn next(
 /// Whether a restart by a person can help, and nothing speaks against it.
 fn may_restart_by_hand(notification: &Notification) -> bool {
     let helps = |wanted| {
-        (notification.causes.iter()).any(|cause| cause::restart_helps(&cause.id) == Some(wanted))
+        (notification.causes.iter())
+            .any(|cause| cause.restart_helps(notification.condition) == Some(wanted))
     };
     let by_cause = match notification.condition.restart() {
         RestartHelps::Yes | RestartHelps::OneTask => !helps(false),
@@ -134,7 +160,9 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
     let busy = (notification.proof.iter())
         .any(|fact| matches!(fact, Fact::MayBeRunning { jobs } if !jobs.is_empty()));
     let free = match &notification.handling {
-        Handling::Watching | Handling::CureFailed { .. } => true,
+        Handling::Watching | Handling::CureFailed { error: Some(_), .. } => true,
+        // It was made, and did not help: another one is no first aid.
+        Handling::CureFailed { error: None, .. } => false,
         Handling::Withheld { blocked_by, .. } => blocked_by.iter().all(|gate| rule(*gate).by_hand),
         Handling::Restarting { .. }
         | Handling::Proving { .. }
@@ -144,6 +172,23 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
         | Handling::NotDueAnyMore => false,
     };
     by_cause && free && !busy
+}
+
+/// Whether the tasks that the facts name have been replaced since, or are about to be.
+fn is_replaced(notification: &Notification, ended: bool) -> bool {
+    ended
+        || matches!(
+            notification.handling,
+            Handling::Restarting { .. } | Handling::Proving { .. } | Handling::CureFailed { .. }
+        )
+}
+
+/// The jobs that the trouble cost runs of.
+fn missed_jobs(notification: &Notification) -> impl Iterator<Item = &str> {
+    (notification.proof.iter()).filter_map(|fact| match fact {
+        Fact::MissedRuns { job, .. } => Some(job.as_str()),
+        _ => None,
+    })
 }
 
 /// A step's command, where it has one.
@@ -162,7 +207,7 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(notification: &Notification, context: &Context<'_>) -> Self {
+    fn new(notification: &Notification, context: &Context<'_>, ended: bool) -> Self {
         let mut known = BTreeMap::new();
         let from = notification
             .since
@@ -172,14 +217,36 @@ impl Shell {
         if let Some(scheduler) = context.scheduler {
             names(scheduler, &mut known);
         }
-        if notification.condition == Condition::ReplicaSilent
-            && let Some(task) = &notification.subject
-        {
-            known.insert("task", safe::name(crate::history::task_of(task)));
+        let replica = (notification.subject.as_deref())
+            .filter(|_| notification.condition == Condition::ReplicaSilent)
+            .map(|task| safe::name(crate::history::task_of(task)));
+        let newest = (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Tasks { newest, .. } => newest.as_deref().map(safe::name),
+            _ => None,
+        });
+        let running = replica.clone().or(newest);
+        let replaced = is_replaced(notification, ended);
+        // In another task there is nothing to see of this one.
+        let is_gone = replaced && replica.is_some();
+        if let Some(task) = running.filter(|_| !replaced) {
+            known.insert("running", task);
         }
-        if let Some(job) = notification.job().filter(|job| is_artisan_command(job)) {
+        if let Some(task) = replica {
+            known.insert("task", task);
+        }
+        let mut jobs = notification
+            .job()
+            .into_iter()
+            .chain(missed_jobs(notification));
+        if let Some(job) = jobs.find(|job| is_artisan_command(job)) {
             known.insert("job", safe::name(job));
         }
+        if let Some(scheduler) = context.scheduler {
+            let unlock = json!({ "schedulers": [scheduler.name], "clear_lockout": true });
+            known.insert("unlock", unlock.to_string());
+            known.insert("scheduler", safe::name(&scheduler.name));
+        }
+        known.insert("condition", notification.condition.id().to_owned());
         Self {
             env: {
                 let mut env = words::environment();
@@ -192,7 +259,7 @@ impl Shell {
             },
             known,
             is_laravel: context.scheduler.is_none_or(|s| s.preset.is_laravel()),
-            can_exec: !STEPS.no_exec.contains(&notification.condition),
+            can_exec: !STEPS.no_exec.contains(&notification.condition) && !is_gone,
         }
     }
 
@@ -226,7 +293,7 @@ impl Shell {
     /// What is run in the container, with the job filled in. None where it names one and none
     /// can be named, and for Laravel's commands where the application is another.
     fn inner(&self, template: &str) -> Option<String> {
-        if template.contains("artisan") && !self.is_laravel {
+        if OF_LARAVEL.iter().any(|word| template.contains(word)) && !self.is_laravel {
             return None;
         }
         if !template.contains("{{ job }}") {
@@ -250,7 +317,11 @@ impl Shell {
             "network",
             "selector",
             "task",
+            "running",
             "tail_from",
+            "scheduler",
+            "condition",
+            "unlock",
         ];
         let values: BTreeMap<&str, &str> = (all.into_iter())
             .map(|key| (key, self.known.get(key).map_or("", String::as_str)))
@@ -332,6 +403,7 @@ fn group_name(group: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Occasion;
 
     #[test]
     fn the_data_is_complete() {
@@ -343,7 +415,18 @@ mod tests {
         }
         let of_causes = cause::all().iter().flat_map(|entry| &entry.steps);
         let of_conditions = STEPS.condition.values().flatten();
-        for step in of_causes.chain(of_conditions).chain(&STEPS.over) {
+        let of_occasions = STEPS.occasion.values().flatten();
+        for id in STEPS.occasion.keys() {
+            assert!(
+                Occasion::ALL.iter().any(|occasion| occasion.id() == id),
+                "{id}"
+            );
+        }
+        for step in of_causes
+            .chain(of_conditions)
+            .chain(&STEPS.over)
+            .chain(of_occasions)
+        {
             let languages: Vec<&str> = step.say.keys().map(String::as_str).collect();
             assert_eq!(languages, ["en", "ja"], "{step:?}");
             if let Some(name) = &step.command {

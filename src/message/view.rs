@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use super::words::{Speaker, Words};
 use super::{Context, console, safe, steps};
-use crate::cause;
-use crate::condition::Fact;
-use crate::config::{EcsTarget, Language, Scheduler};
+use crate::cause::{self, Evidence};
+use crate::condition::{Fact, RestartHelps, Slot};
+use crate::config::{Cure, EcsTarget, Language, ReplicaCure, Scheduler};
 use crate::plan::{Handling, Notification, Occasion};
+use crate::snapshot::Obstacle;
 
 /// The longest name in a headline, in bytes; the whole name stands below and in commands.
 const MAX_NAME: usize = 40;
@@ -51,6 +52,8 @@ pub(super) struct View {
     handling: String,
     gates: Vec<String>,
     pub steps: Vec<steps::Shown>,
+    /// What the commands among the steps need; empty where none needs anything.
+    needed: String,
     links: Vec<Link>,
     /// The service and the log groups, for chat.
     pub resources: Vec<String>,
@@ -101,8 +104,14 @@ impl View {
             )
         };
         let label = |key: &str| speaker.say(&["label", key], none());
-        let (missed, proof): (Vec<&Fact>, Vec<&Fact>) =
-            (notification.proof.iter()).partition(|fact| ended && fact.is_of_missed_runs());
+        let (missed, proof): (Vec<&Fact>, Vec<&Fact>) = (notification.proof.iter())
+            .filter(|fact| !is_evidence(fact, notification))
+            .partition(|fact| ended && fact.is_of_missed_runs());
+        let steps = steps::next(notification, context, ended, &speaker, &label("container"));
+        let needed = match steps.iter().any(steps::Shown::needs_exec) {
+            true => label("exec"),
+            false => String::new(),
+        };
         Self {
             subject: english.say(&["occasion", occasion, "subject"], none()),
             head: Head {
@@ -132,7 +141,8 @@ impl View {
                     .collect(),
                 _ => Vec::new(),
             },
-            steps: steps::next(notification, context, ended, &speaker, &label("container")),
+            steps,
+            needed,
             links: links(notification, context, &label("logs"), &label("tasks")),
             resources: context.scheduler.map(resources).unwrap_or_default(),
             label: words.value().get_attr("label").unwrap_or_default(),
@@ -149,7 +159,7 @@ fn ended(occasion: Occasion) -> bool {
 }
 
 /// A speaker that knows the notification, `now` and `over` included.
-fn speaker_of(
+pub(super) fn speaker_of(
     notification: &Notification,
     context: &Context<'_>,
     words: &'static Words,
@@ -175,7 +185,26 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
             _ => None,
         })
     });
+    let facts = || notification.proof.iter();
+    let obstacle = facts().find_map(|fact| match fact {
+        Fact::Blind { obstacle, .. } => *obstacle,
+        _ => None,
+    });
+    let mistakes = facts().find_map(|fact| match fact {
+        Fact::Mistakes { list } => Some(list.len()),
+        _ => None,
+    });
+    let of_loop = notification.condition.slot() == Slot::Loop;
     context! {
+        region => safe::line(context.region),
+        obstacle => obstacle.map(Serde),
+        passes_by_itself => obstacle.is_some_and(Obstacle::passes_by_itself),
+        mistakes => mistakes.unwrap_or_default(),
+        of_loop,
+        costs => facts().any(Fact::is_of_missed_runs),
+        jobs_known => context.scheduler.is_some_and(|s| !s.jobs.is_empty()),
+        restart_helps => notification.condition.restart() != RestartHelps::No,
+        restart_configured => context.scheduler.is_some_and(|s| is_restart_configured(s, notification)),
         name => safe::cut(&safe::line(&notification.scheduler), MAX_NAME),
         condition => notification.condition.id(),
         occasion => notification.occasion.id(),
@@ -191,6 +220,16 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         laravel => context.scheduler.is_none_or(|s| s.preset.is_laravel()),
         handling => handling(notification).get_attr("handling").unwrap_or_default(),
         ..place.unwrap_or_default()
+    }
+}
+
+/// Whether a cure is configured for such a condition.
+fn is_restart_configured(scheduler: &Scheduler, notification: &Notification) -> bool {
+    let rules = &scheduler.remediation;
+    match notification.condition.restart() {
+        RestartHelps::Yes | RestartHelps::ByCause => rules.action != Cure::None,
+        RestartHelps::OneTask => rules.replica_action != ReplicaCure::None,
+        RestartHelps::No => false,
     }
 }
 
@@ -245,22 +284,41 @@ fn causes(notification: &Notification, speaker: &Speaker) -> Vec<ShownCause> {
                 speaker.pick(&entry.meaning).to_owned()
             }),
             evidence: (cause.evidence.iter().take(2))
-                .map(|line| safe::evidence(line))
+                .map(|evidence| say_evidence(evidence, speaker))
                 .collect(),
         })
         .collect()
 }
 
+/// What proves a cause, on one line.
+pub(super) fn say_evidence(evidence: &Evidence, speaker: &Speaker) -> String {
+    match evidence {
+        Evidence::Line(line) => safe::evidence(line),
+        Evidence::Fact(fact) => safe::evidence(&say_fact(fact, speaker)),
+    }
+}
+
 fn say_facts(facts: &[&Fact], speaker: &Speaker) -> Vec<String> {
     (facts.iter().take(safe::MAX_LIST))
-        .filter_map(|fact| serde_json::to_value(fact).ok())
-        .map(|fields| {
-            let id = fields["fact"].as_str().unwrap_or_default().to_owned();
-            let said = speaker.say(&["fact", &id], Value::from(Serde(safe::json(fields))));
-            safe::cut(&said, MAX_FACT)
-        })
+        .map(|fact| say_fact(fact, speaker))
+        .flat_map(|said| said.lines().map(str::to_owned).collect::<Vec<_>>())
         .filter(|said| !said.is_empty())
         .collect()
+}
+
+fn say_fact(fact: &Fact, speaker: &Speaker) -> String {
+    let fields = serde_json::to_value(fact).unwrap_or_default();
+    let id = fields["fact"].as_str().unwrap_or_default().to_owned();
+    let said = speaker.say(&["fact", &id], Value::from(Serde(safe::json(fields))));
+    safe::cut(&said, MAX_FACT)
+}
+
+/// Whether a cause's evidence says it already.
+fn is_evidence(fact: &Fact, notification: &Notification) -> bool {
+    let shown = notification.causes.iter().take(MAX_CAUSES);
+    shown
+        .flat_map(|cause| &cause.evidence)
+        .any(|evidence| matches!(evidence, Evidence::Fact(known) if known == fact))
 }
 
 fn links(notification: &Notification, context: &Context<'_>, logs: &str, tasks: &str) -> Vec<Link> {

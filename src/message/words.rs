@@ -165,14 +165,14 @@ mod tests {
     #[test]
     fn spans() {
         for (seconds, exact, rounded, japanese) in [
-            (-5, "0 s", "0 s", "0秒"),
-            (45, "45 s", "45 s", "45秒"),
-            (252, "4 min 12 s", "4 min", "4分12秒"),
-            (600, "10 min", "10 min", "10分"),
-            (3_600, "1 h", "1 h", "1時間"),
-            (3_630, "1 h", "1 h", "1時間"),
-            (5_400, "1 h 30 min", "1 h 30 min", "1時間30分"),
-            (90_000, "1 d 1 h", "1 d 1 h", "1日1時間"),
+            (-5, "0 s", "0 s", "0 秒"),
+            (45, "45 s", "45 s", "45 秒"),
+            (252, "4 min 12 s", "4 min", "4 分 12 秒"),
+            (600, "10 min", "10 min", "10 分"),
+            (3_600, "1 h", "1 h", "1 時間"),
+            (3_630, "1 h", "1 h", "1 時間"),
+            (5_400, "1 h 30 min", "1 h 30 min", "1 時間 30 分"),
+            (90_000, "1 d 1 h", "1 d 1 h", "1 日 1 時間"),
         ] {
             assert_eq!(span(seconds, &EN, Precision::Exact), exact);
             assert_eq!(span(seconds, &EN, Precision::Rounded), rounded);

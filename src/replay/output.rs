@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::story::Story;
 use super::{Schedule, Summary, html};
+use crate::cause::Evidence;
 use crate::message::Message;
 use crate::pass::SchedulerReport;
 use crate::plan::{Remediation, Verdict};
@@ -236,7 +237,10 @@ fn evidence(message: &Message) -> Vec<&str> {
         Some(shown) => shown.iter().filter_map(|line| line.as_str()).collect(),
         None => (message.notification.causes.iter())
             .flat_map(|cause| &cause.evidence)
-            .map(String::as_str)
+            .filter_map(|evidence| match evidence {
+                Evidence::Line(line) => Some(line.as_str()),
+                Evidence::Fact(_) => None,
+            })
             .collect(),
     }
 }

@@ -224,6 +224,7 @@ fn variables_describe_one_scheduler() {
             "arn:aws:sns:ap-northeast-1:123456789012:alerts",
         ),
         ("WATCHDOG_LANGUAGE", "ja"),
+        ("WATCHDOG_HIDE_EMAILS", "false"),
         ("WATCHDOG_SCHEDULER", "production"),
         ("WATCHDOG_LOG_GROUPS", "/ecs/a, /ecs/b"),
         ("WATCHDOG_LOG_STREAM_PREFIX", "app/\"\\"),

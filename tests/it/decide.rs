@@ -962,6 +962,25 @@ fn a_claim_whose_pass_died_is_traced_in_ecs() {
     assert_eq!(remediation.attempt, 1);
 }
 
+/// An answer that is lost is no refusal: the restart it stands for was made, counts, and is proven.
+#[test]
+fn a_restart_whose_answer_is_lost_is_traced_in_ecs() {
+    for obstacle in [Obstacle::TimedOut, Obstacle::Failed] {
+        let mut stage = falls_silent("");
+        stage.wait(5).look();
+        stage.wait(5).look();
+        remedy::settle(&mut stage.state, &Err(unknown(obstacle)));
+        deployed(&mut stage, "new");
+        let _ = stage.wait(5).pass();
+        stage.beats("new", 5);
+        let plans = stage.passes(2);
+        let told: Vec<_> = (occasions(&plans).into_iter())
+            .map(|(_, occasion)| occasion)
+            .collect();
+        assert_eq!(told, [Occasion::Remediated], "{obstacle}");
+    }
+}
+
 #[test]
 fn a_silent_replica_is_cured_by_stopping_its_task() {
     let mut stage = Stage::new("");

@@ -2,7 +2,8 @@
 //!
 //! [`deployed`] deploys the real template and lets the schedule wake the function. [`standalone`]
 //! runs the same bootstrap under AWS's own runtime interface emulator, where a test sees every
-//! line that it prints and every call that it makes.
+//! line that it prints and every call that it makes. [`faults`] lets each of these calls go wrong in
+//! each way.
 //!
 //! The clock is the real one. What would take minutes is made to lie in the past instead: log
 //! lines carry older times, ECS services are created old, and [`state::StateTable::pass_minutes`]
@@ -12,6 +13,7 @@ pub mod aws;
 mod bench;
 mod deployed;
 pub mod emulator;
+mod faults;
 mod inbox;
 mod process;
 mod proxy;

@@ -51,6 +51,8 @@ fn render(lines: &[Line]) -> String {
             Kind::Heartbeat(Pulse::Idle) => writeln!(out, "{beats} idle"),
             Kind::Heartbeat(Pulse::Banner) => writeln!(out, "{beats} banner   {}", line.text),
             Kind::Boot => writeln!(out, "{beats} boot     {}", line.text),
+            Kind::Held => writeln!(out, "{beats} held     {}", line.text),
+            Kind::Released => writeln!(out, "{beats} released {}", line.text),
             Kind::Job {
                 name,
                 event,
@@ -58,6 +60,7 @@ fn render(lines: &[Line]) -> String {
             } => {
                 let event = match event {
                     JobEvent::Started => "started ".to_owned(),
+                    JobEvent::CutOff => "cut off ".to_owned(),
                     JobEvent::Skipped => "skipped ".to_owned(),
                     JobEvent::Ended { took: time } => format!("ended    {:>12}", took(time)),
                     JobEvent::Failed {

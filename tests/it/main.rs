@@ -7,11 +7,13 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod absence;
 mod aws;
 mod calendar;
 mod cause;
 mod cli;
 mod config;
+mod confusion;
 mod decide;
 mod due;
 mod e2e;
@@ -22,6 +24,7 @@ mod line;
 mod message;
 mod month;
 mod pass;
+mod redaction;
 mod replay;
 mod stage;
 mod tidy;

@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use scheduler_watchdog::cause::Cause;
+use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::{Config, Language, Scheduler};
 use scheduler_watchdog::message::{Context, Message, render, safe};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Notification, Occasion};
+use scheduler_watchdog::snapshot::Obstacle;
 use serde_json::Value;
 
 const CONFIG: &str = r#"
@@ -35,7 +36,7 @@ fn at(text: &str) -> Timestamp {
 fn cause(id: &str, evidence: &str) -> Cause {
     Cause {
         id: id.to_owned(),
-        evidence: vec![evidence.to_owned()],
+        evidence: vec![evidence.into()],
     }
 }
 
@@ -55,6 +56,7 @@ fn opened(condition: Condition) -> Notification {
                 Fact::Tasks {
                     running: 1,
                     desired: 1,
+                    newest: Some(TASK.to_owned()),
                 },
             ],
             Handling::Withheld {
@@ -74,6 +76,7 @@ fn opened(condition: Condition) -> Notification {
                 Fact::Tasks {
                     running: 3,
                     desired: 3,
+                    newest: Some(TASK.to_owned()),
                 },
             ],
             Handling::Restarting {
@@ -92,7 +95,14 @@ fn opened(condition: Condition) -> Notification {
                     "StreamHandler.php: The stream or file \"/var/www/html/storage/logs/laravel.log\" could not be opened in append mode: Failed to open stream: Permission denied",
                 ),
             ],
-            vec![Fact::Aborts { count: 9 }],
+            vec![
+                Fact::Aborts { count: 9 },
+                Fact::Tasks {
+                    running: 1,
+                    desired: 1,
+                    newest: Some(TASK.to_owned()),
+                },
+            ],
             Handling::Withheld {
                 cure: CureKind::ForceNewDeployment,
                 blocked_by: vec![Gate::CauseNotRestartable],
@@ -167,6 +177,7 @@ fn opened(condition: Condition) -> Notification {
                 Fact::Tasks {
                     running: 0,
                     desired: 2,
+                    newest: None,
                 },
                 Fact::Stopped {
                     reasons: vec!["CannotPullContainerError: manifest unknown".to_owned()],
@@ -181,6 +192,7 @@ fn opened(condition: Condition) -> Notification {
                 Fact::Tasks {
                     running: 1,
                     desired: 1,
+                    newest: Some(TASK.to_owned()),
                 },
             ],
             Handling::Watching,
@@ -196,7 +208,8 @@ fn opened(condition: Condition) -> Notification {
                     at: at("2026-11-24T03:10:00Z"),
                 },
                 Fact::EcsUnknown {
-                    why: "denied: the role may not call ecs:DescribeServices".to_owned(),
+                    why: "denied: ecs:DescribeServices on service `myteacher-production-app-service` in cluster `myteacher-production-cluster` is denied (access denied): allow ecs:DescribeServices to the watchdog's role".to_owned(),
+                    obstacle: Some(Obstacle::Denied),
                 },
             ],
             Handling::Watching,
@@ -213,8 +226,8 @@ fn opened(condition: Condition) -> Notification {
         Condition::WatchdogBlind => (
             vec![],
             vec![Fact::Blind {
-                why: "denied: the role may not call logs:StartQuery on /ecs/myteacher-production"
-                    .to_owned(),
+                why: "denied: logs:StartQuery on log group `/ecs/myteacher-production` is denied (access denied): allow logs:StartQuery to the watchdog's role".to_owned(),
+                obstacle: Some(Obstacle::Denied),
                 passes: 3,
             }],
             Handling::Watching,
@@ -235,12 +248,15 @@ fn opened(condition: Condition) -> Notification {
         id: "myteacher-production/loop/2026-11-24T03:50:00Z/opened".to_owned(),
         incident: "myteacher-production/loop/2026-11-24T03:50:00Z".to_owned(),
         at: at("2026-11-24T03:50:09Z"),
-        scheduler: "myteacher-production".to_owned(),
+        scheduler: match condition {
+            Condition::Misconfigured => "watchdog configuration".to_owned(),
+            _ => "myteacher-production".to_owned(),
+        },
         occasion: Occasion::Opened,
         condition,
         subject: match condition {
             Condition::ReplicaSilent => Some(TASK.to_owned()),
-            Condition::WatchdogBlind => Some("log".to_owned()),
+            Condition::WatchdogBlind => Some("logs".to_owned()),
             Condition::JobOverdue
             | Condition::JobFailing
             | Condition::JobOverrun
@@ -323,6 +339,7 @@ fn rendered(notification: &Notification, language: Language) -> Message {
         &Context {
             scheduler,
             language,
+            hide_emails: true,
             region: "ap-northeast-1",
         },
     )
@@ -360,6 +377,122 @@ fn a_silence_from_beginning_to_end() {
     }
 }
 
+/// A chat message as people see it: links by their labels, and the steps as a list.
+fn as_seen(chat: &Value) -> String {
+    let content = &chat["content"];
+    let text = |key: &str| content[key].as_str().unwrap().to_owned();
+    let list = |key: &str| -> Vec<String> {
+        serde_json::from_value(content[key].clone()).unwrap_or_default()
+    };
+    let steps: Vec<String> = list("nextSteps")
+        .iter()
+        .map(|step| format!("• {step}"))
+        .collect();
+    let seen = format!(
+        "{}\n\n{}\n\nNext steps\n{}\n\nKeywords: {}\n",
+        text("title"),
+        text("description"),
+        steps.join("\n"),
+        list("keywords").join(", ")
+    );
+    let link = regex::Regex::new(r"<https://[^|>]+\|([^>]+)>").unwrap();
+    let seen = link.replace_all(&seen, "[$1]");
+    seen.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&amp;", "&")
+}
+
+#[test]
+fn every_condition_in_chat() {
+    for (language, code) in LANGUAGES {
+        let seen: Vec<String> = (Condition::ALL.iter())
+            .map(|condition| as_seen(&rendered(&opened(*condition), language).chat))
+            .collect();
+        insta::assert_snapshot!(
+            format!("chat-of-conditions-{code}"),
+            seen.join("\n----\n\n")
+        );
+    }
+}
+
+/// What machines read is of no language, whatever people read.
+#[test]
+fn machines_are_told_the_same_in_every_language() {
+    let all = (Condition::ALL.map(opened).into_iter()).chain(Occasion::ALL.map(silent));
+    for notification in all {
+        let [english, japanese] = LANGUAGES.map(|(language, _)| rendered(&notification, language));
+        assert_eq!(english.machine, japanese.machine);
+        assert_eq!(english.subject, japanese.subject);
+    }
+}
+
+/// The schema is strict, so that the tests that use it can fail.
+#[test]
+fn the_schema_of_chat_refuses_what_would_be_dropped() {
+    let sound = rendered(&silent(Occasion::Opened), Language::En).chat;
+    assert!(CHAT.is_valid(&sound));
+    for (pointer, value) in [
+        ("/version", Value::from("2.0")),
+        ("/source", Value::from("aws")),
+        ("/content/title", Value::from("x".repeat(251))),
+        ("/content/description", Value::from("x".repeat(8_001))),
+        ("/content/description", Value::from("")),
+        ("/content/nextSteps", Value::from("one")),
+        ("/content/textType", Value::from("markdown")),
+        ("/metadata/threadId", Value::from("")),
+        ("/metadata/additionalContext/since", Value::from(7)),
+        ("/metadata", Value::from("x")),
+    ] {
+        let mut bad = sound.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        assert!(!CHAT.is_valid(&bad), "{pointer}");
+    }
+    let mut more = sound;
+    more["text"] = Value::from("unknown");
+    assert!(!CHAT.is_valid(&more));
+}
+
+/// One incident is one thread in chat; another incident is another.
+#[test]
+fn an_incident_is_one_thread() {
+    let thread = |notification: &Notification| {
+        rendered(notification, Language::En).chat["metadata"]["threadId"].clone()
+    };
+    let messages = Occasion::ALL.map(silent);
+    let first = thread(&messages[0]);
+    assert!(messages.iter().all(|message| thread(message) == first));
+    let ids: std::collections::BTreeSet<String> = (messages.iter())
+        .map(|message| rendered(message, Language::En).chat["id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), messages.len());
+    let mut next = messages[0].clone();
+    next.incident = next.incident.replace("03:50", "09:15");
+    assert_ne!(thread(&next), first);
+}
+
+/// The messages that the README shows are real ones, but for the links, which are cut.
+#[test]
+fn the_readme_shows_messages_as_they_are() {
+    let mut silence = opened(Condition::SchedulerSilent);
+    silence.handling = Handling::Watching;
+    let mail = rendered(&silence, Language::En);
+    let mail = format!("Subject: {}\n\n{}", mail.subject, mail.text);
+    let link = regex::Regex::new(r"(https://\S{60})\S+").unwrap();
+    let mail = link.replace_all(&mail, "$1…");
+    let chat = as_seen(&rendered(&outage_over(), Language::En).chat);
+    let readme = include_str!("../../README.md");
+    let mut blocks = readme.split("```text\n").skip(1);
+    let beginning = blocks.next().and_then(|rest| rest.split("\n```").next());
+    assert!(mail.starts_with(beginning.unwrap()), "{beginning:?}");
+    for (what, shown) in [("the mail", mail.as_ref()), ("the chat message", &chat)] {
+        let block = format!("```text\n{}\n```", shown.trim_end());
+        assert!(
+            readme.contains(&block),
+            "README.md does not show {what} as it is:\n{block}"
+        );
+    }
+}
+
 /// Nobody is told to run Laravel's commands in an application of another kind.
 #[test]
 fn laravels_commands_are_for_laravel() {
@@ -371,6 +504,7 @@ fn laravels_commands_are_for_laravel() {
             let context = Context {
                 scheduler: Some(&celery),
                 language,
+                hide_emails: true,
                 region: "ap-northeast-1",
             };
             let mut notification = opened(condition);
@@ -383,16 +517,8 @@ fn laravels_commands_are_for_laravel() {
     }
 }
 
-/// Several jobs at once are one incident without a subject; what an outage cost is told at its
-/// end.
-#[test]
-fn several_jobs_and_what_an_outage_cost() {
-    let mut several = opened(Condition::JobOverdue);
-    several.subject = None;
-    several.proof = vec![Fact::Jobs {
-        names: vec!["redis:monitor".to_owned(), "orders:sync".to_owned()],
-        more: 7,
-    }];
+/// The end of an outage that cost runs.
+fn outage_over() -> Notification {
     let mut over = silent(Occasion::Resolved);
     let missed = |job: &str, count, first: &str, last: &str| Fact::MissedRuns {
         job: job.to_owned(),
@@ -415,7 +541,20 @@ fn several_jobs_and_what_an_outage_cost() {
         ),
         Fact::MoreMissed { jobs: 2 },
     ]);
-    for (name, notification) in [("several-jobs", several), ("outage-over", over)] {
+    over
+}
+
+/// Several jobs at once are one incident without a subject; what an outage cost is told at its
+/// end.
+#[test]
+fn several_jobs_and_what_an_outage_cost() {
+    let mut several = opened(Condition::JobOverdue);
+    several.subject = None;
+    several.proof = vec![Fact::Jobs {
+        names: vec!["redis:monitor".to_owned(), "orders:sync".to_owned()],
+        more: 7,
+    }];
+    for (name, notification) in [("several-jobs", several), ("outage-over", outage_over())] {
         for (language, code) in LANGUAGES {
             let message = rendered(&notification, language);
             let mail = format!("Subject: {}\n\n{}", message.subject, message.text);
@@ -434,10 +573,7 @@ fn the_first_200_characters_tell_what_where_since_when_and_whether_it_is_handled
         for (language, _) in LANGUAGES {
             let text = rendered(&notification, language).text;
             let start: String = text.chars().take(200).collect();
-            assert!(
-                start.contains("myteacher-production-in-the-far-north"),
-                "{start}"
-            );
+            assert!(start.contains(&notification.scheduler), "{start}");
             assert!(
                 start.contains("2026-11-24 1") || start.contains("(UTC)"),
                 "{start}"
@@ -461,9 +597,11 @@ fn facts() -> Vec<Fact> {
         Fact::Tasks {
             running: 1,
             desired: 2,
+            newest: Some(TASK.to_owned()),
         },
         Fact::EcsUnknown {
             why: "x".to_owned(),
+            obstacle: Some(Obstacle::TimedOut),
         },
         Fact::MayBeRunning {
             jobs: vec!["a".to_owned(), "b".to_owned()],
@@ -489,6 +627,7 @@ fn facts() -> Vec<Fact> {
         },
         Fact::Blind {
             why: "x".to_owned(),
+            obstacle: None,
             passes: 1,
         },
         Fact::WatchedSince { at: then },
@@ -529,7 +668,7 @@ fn facts() -> Vec<Fact> {
             list: vec!["x".to_owned()],
         },
     ];
-    for fact in &facts {
+    for fact in facts.iter().chain(&facts_of_causes()) {
         match fact {
             Fact::LastHeartbeat { .. }
             | Fact::Allowed { .. }
@@ -553,10 +692,98 @@ fn facts() -> Vec<Fact> {
             | Fact::Runtime { .. }
             | Fact::Twice { .. }
             | Fact::Jobs { .. }
-            | Fact::Mistakes { .. } => {}
+            | Fact::Mistakes { .. }
+            | Fact::TaskEnded { .. }
+            | Fact::Unhealthy { .. }
+            | Fact::NotStarted { .. }
+            | Fact::NothingSinceStart { .. }
+            | Fact::CutOff { .. }
+            | Fact::AllStopped { .. }
+            | Fact::StoppedAtEdge { .. } => {}
         }
     }
     facts
+}
+
+/// What the watchdog words itself as evidence of a cause.
+fn facts_of_causes() -> Vec<Fact> {
+    let then = at("2026-11-24T03:40:09Z");
+    let later = at("2026-11-24T03:45:00Z");
+    let ended = |container: Option<&str>, reason: &str, exit_code| Fact::TaskEnded {
+        task: TASK.to_owned(),
+        container: container.map(str::to_owned),
+        reason: reason.to_owned(),
+        exit_code,
+    };
+    let cut_off = |killed| Fact::CutOff {
+        job: "orders:sync".to_owned(),
+        start: then,
+        killed,
+        line: "2026-11-24 12:40:09 Running ['artisan' orders:sync]".to_owned(),
+    };
+    vec![
+        ended(
+            Some("app"),
+            "OutOfMemoryError: Container killed due to memory usage",
+            Some(137),
+        ),
+        ended(Some("app"), "", Some(139)),
+        ended(None, "Task failed container health checks", None),
+        Fact::Unhealthy {
+            task: TASK.to_owned(),
+        },
+        Fact::NotStarted {
+            task: TASK.to_owned(),
+            running_since: later,
+            booted_at: then,
+        },
+        Fact::NothingSinceStart { booted_at: then },
+        cut_off(true),
+        cut_off(false),
+        Fact::AllStopped {
+            last: then,
+            since: later,
+            jobs: 4,
+        },
+        Fact::StoppedAtEdge {
+            job: "auth:monitor-dual-auth --alert".to_owned(),
+            last: then,
+            edge: later,
+        },
+    ]
+}
+
+/// The same words in the mail of each language, and in English for machines.
+#[test]
+fn evidence_is_said_in_the_readers_language() {
+    let mut said = String::new();
+    for fact in facts_of_causes() {
+        let mut notification = opened(Condition::SchedulerSilent);
+        notification.causes = vec![Cause::new("not-started", Evidence::Fact(fact.clone()))];
+        notification.proof = vec![fact];
+        for (language, code) in LANGUAGES {
+            let message = rendered(&notification, language);
+            assert_no_holes(&message);
+            let label = if code == "en" {
+                "Evidence: "
+            } else {
+                "根拠: "
+            };
+            let lines: Vec<&str> = (message.text.lines())
+                .filter_map(|line| line.strip_prefix(label))
+                .collect();
+            assert_eq!(lines.len(), 1, "{}", message.text);
+            said += &format!("{code}       {}\n", lines[0]);
+            // What is evidence is not said twice.
+            assert_eq!(message.text.matches(lines[0]).count(), 1);
+            let machine = message.machine["evidence"][0].as_str().unwrap();
+            assert_eq!(message.machine["causes"][0]["evidence"][0], machine);
+            if language == Language::Ja {
+                said += &format!("machine  {machine}\n\n");
+            }
+        }
+    }
+    insta::assert_snapshot!(said);
 }
 
 fn handlings() -> Vec<Handling> {
@@ -684,6 +911,40 @@ fn a_restart_by_hand_is_only_advised_where_it_can_help() {
     );
 }
 
+/// Addresses of people are hidden in every message, unless the configuration shows them.
+#[test]
+fn addresses_are_hidden_unless_they_are_wanted() {
+    const ADDRESS: &str = "alice@example.com";
+    let mut notification = opened(Condition::ServiceDown);
+    let text = format!("mail to {ADDRESS} failed");
+    notification.causes = vec![cause("image-pull", &text)];
+    notification.proof = vec![Fact::Stopped {
+        reasons: vec![text.clone()],
+    }];
+    notification.handling = Handling::CureFailed {
+        cure: CureKind::ForceNewDeployment,
+        at: notification.at,
+        error: Some(text),
+    };
+    let scheduler = scheduler();
+    for hide_emails in [true, false] {
+        let message = render(
+            &notification,
+            &Context {
+                scheduler: Some(&scheduler),
+                language: Language::En,
+                hide_emails,
+                region: "",
+            },
+        );
+        let times = message.text.matches(ADDRESS).count();
+        assert_eq!(times, if hide_emails { 0 } else { 3 }, "{}", message.text);
+        for readers in [&message.chat, &message.machine] {
+            assert_eq!(readers.to_string().contains(ADDRESS), !hide_emails);
+        }
+    }
+}
+
 #[test]
 fn names_are_quoted_for_the_shell() {
     let config = CONFIG.replace("myteacher-production-cluster", "a b$(reboot)'c");
@@ -693,6 +954,7 @@ fn names_are_quoted_for_the_shell() {
         &Context {
             scheduler: Some(&scheduler),
             language: Language::En,
+            hide_emails: true,
             region: "eu-west-1",
         },
     );
@@ -712,6 +974,7 @@ fn without_ecs_and_region_only_what_is_known_is_said() {
         &Context {
             scheduler: Some(&scheduler),
             language: Language::En,
+            hide_emails: true,
             region: "",
         },
     );
@@ -732,6 +995,7 @@ fn tasks_without_a_service_have_their_own_commands() {
         &Context {
             scheduler: Some(&scheduler),
             language: Language::En,
+            hide_emails: true,
             region: "ap-northeast-1",
         },
     );
@@ -921,13 +1185,13 @@ proptest! {
         notification.scheduler = text(0);
         notification.subject = Some(text(1));
         notification.causes = vec![
-            Cause { id: "redis-unreachable".to_owned(), evidence: vec![text(2); long] },
-            Cause { id: text(3), evidence: vec![text(4)] },
+            Cause { id: "redis-unreachable".to_owned(), evidence: vec![text(2).into(); long] },
+            Cause { id: text(3), evidence: vec![text(4).into()] },
         ];
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text(5); long] },
             Fact::Mistakes { list: vec![text(6); long] },
-            Fact::Blind { why: text(7), passes: 3 },
+            Fact::Blind { why: text(7), obstacle: None, passes: 3 },
             Fact::MayBeRunning { jobs: vec![text(5); long] },
         ];
         notification.handling = Handling::CureFailed {
@@ -952,7 +1216,7 @@ proptest! {
         notification.causes = vec![cause("image-pull", &text)];
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text.clone()] },
-            Fact::EcsUnknown { why: text.clone() },
+            Fact::EcsUnknown { why: text.clone(), obstacle: None },
             Fact::Mistakes { list: vec![text.clone()] },
             Fact::MayBeRunning { jobs: vec![text.clone()] },
         ];

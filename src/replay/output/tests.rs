@@ -25,7 +25,7 @@ fn message() -> Message {
             until: None,
             causes: vec![Cause {
                 id: "redis-unreachable".to_owned(),
-                evidence: vec!["Connection refused".to_owned()],
+                evidence: vec!["Connection refused".into()],
             }],
             proof: Vec::new(),
             handling: Handling::Watching,

@@ -121,7 +121,7 @@ impl<'a> Tracker<'a> {
     pub fn hear(&mut self, line: &Line, event: &JobEvent) {
         let (took, failed) = match event {
             JobEvent::Skipped => return,
-            JobEvent::Started => {
+            JobEvent::Started | JobEvent::CutOff => {
                 self.begin(line.at, line, false);
                 return;
             }

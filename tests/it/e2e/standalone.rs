@@ -2,17 +2,14 @@
 
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, SCHEDULER};
 use super::emulator::Emulator;
-use super::process::wait_for;
-use super::proxy::{Fate, Proxy};
+use super::proxy::Proxy;
 use super::rie::{FUNCTION, Rie};
-use super::site::Site;
 use super::tools::Tools;
 
 fn wake_up() -> Value {
@@ -272,7 +269,7 @@ fn of_several_invocations_one_acts() {
     let Some(tools) = Tools::find("of_several_invocations_one_acts") else {
         return;
     };
-    const INVOCATIONS: usize = 4;
+    const INVOCATIONS: usize = 10;
     let emulator = Emulator::start(&tools, 60);
     let bench = Bench::set_up(&tools, &emulator);
     bench.silent();
@@ -340,143 +337,6 @@ fn a_healthy_pass_calls_dynamodb_and_logs_only() {
         ["GetItem", "StartQuery", "GetQueryResults", "PutItem"]
     );
     function.stop();
-}
-
-/// Whatever single call of the pass that decides to tell people fails, they are told by the
-/// next passes, and not twice: a repeated message has the same id.
-#[test]
-fn no_failed_call_loses_the_message() {
-    let Some(tools) = Tools::find("no_failed_call_loses_the_message") else {
-        return;
-    };
-    let emulator = Emulator::start(&tools, 60);
-    let bench = Bench::set_up(&tools, &emulator);
-    bench.silent();
-    let proxy = Proxy::start(bench.aws);
-    let function = bench.function_with(&proxy.endpoint, &[]);
-
-    // What a function does once, when it starts, is done before.
-    function.invoke(&json!({"dry_run": true}));
-    proxy.forget();
-    // The calls of a pass in which nothing fails.
-    function.invoke(&wake_up());
-    let calls = proxy.calls();
-    assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
-    for expected in [
-        "GetItem",
-        "StartQuery",
-        "DescribeServices",
-        "PutItem",
-        "Publish",
-    ] {
-        assert!(calls.iter().any(|call| call == expected), "{calls:?}");
-    }
-    for (index, call) in calls.iter().enumerate() {
-        let heard = bench.inbox.alerts().len();
-        bench.table.delete(SCHEDULER);
-        proxy.trouble(index, Fate::Refused);
-        let report = function.invoke(&wake_up());
-        assert!(proxy.had_trouble(), "{call} was not made again");
-        for _ in 0..3 {
-            if bench.table.item(SCHEDULER).is_some() {
-                bench.table.pass_a_minute(SCHEDULER);
-            }
-            function.invoke(&wake_up());
-        }
-        let alerts = bench.inbox.alerts();
-        let mut opened: Vec<String> = (alerts[heard..].iter())
-            .map(|alert| format!("{} {}", alert.gist(), alert.machine()["id"]))
-            .collect();
-        opened.dedup();
-        let failed = format!("call {index}, {call}, failed: {report}");
-        assert_eq!(opened.len(), 1, "{failed}: {opened:?}");
-        assert!(
-            opened[0].starts_with("opened scheduler-silent "),
-            "{failed}: {opened:?}"
-        );
-    }
-    function.stop();
-}
-
-/// Wherever the function dies while it tells and restarts, the next one finishes the work: one
-/// message, one restart. Before the first write nothing has happened that a death could harm.
-#[test]
-fn a_death_costs_no_message_and_no_second_restart() {
-    let Some(tools) = Tools::find("a_death_costs_no_message_and_no_second_restart") else {
-        return;
-    };
-    let emulator = Emulator::start(&tools, 60);
-    let bench = Bench::set_up(&tools, &emulator);
-    let proxy = Proxy::start(bench.aws);
-    // Each death has an application of its own, because a restart changes it.
-    let start = |site: &Site<'_>, name: &str| {
-        let changes = [
-            ("WATCHDOG_SCHEDULER", name),
-            ("WATCHDOG_LOG_GROUPS", site.group.as_str()),
-            ("WATCHDOG_ECS_CLUSTER", &site.cluster),
-            ("WATCHDOG_ECS_SERVICE", &site.service),
-            ("WATCHDOG_ACTION", "force-new-deployment"),
-            ("WATCHDOG_REMEDIATE_AFTER", "0s"),
-        ];
-        bench.function_with(&proxy.endpoint, &changes)
-    };
-    let silent = |name: &str| {
-        let site = Site::create(bench.aws, name);
-        let task = site.task();
-        site.schedule_runs(&task, 40, 8);
-        site.web_requests(&task);
-        site
-    };
-    let site = silent("undisturbed");
-    start(&site, "undisturbed").invoke(&wake_up());
-    let calls = proxy.calls();
-    let first = calls.iter().position(|call| call == "PutItem").unwrap();
-    assert_eq!(
-        calls[first..],
-        ["PutItem", "UpdateService", "Publish", "PutItem"]
-    );
-
-    for (index, call) in calls.iter().enumerate().skip(first) {
-        for fate in [Fate::Lost, Fate::AnswerLost] {
-            let what = format!("{call} {fate:?} {index}");
-            let name = format!("dies-{index}-{fate:?}");
-            let site = silent(&name);
-            let heard = bench.inbox.alerts().len();
-            proxy.forget();
-            proxy.trouble(index, fate);
-            let dying = start(&site, &name);
-            thread::scope(|scope| {
-                let call = scope.spawn(|| dying.try_invoke(&wake_up()));
-                wait_for(&what, Duration::from_secs(30), || {
-                    proxy.had_trouble().then_some(())
-                });
-                dying.kill();
-                let _ = call.join();
-            });
-            drop(dying);
-            let next = start(&site, &name);
-            for _ in 0..3 {
-                if bench.table.item(&name).is_some() {
-                    bench.table.pass_minutes(&name, 3);
-                }
-                next.invoke(&wake_up());
-            }
-            let alerts = bench.inbox.alerts();
-            let mut told: Vec<String> = (alerts[heard..].iter())
-                .map(|alert| format!("{} {}", alert.gist(), alert.machine()["id"]))
-                .collect();
-            told.dedup();
-            assert_eq!(told.len(), 1, "{what}: {told:?}");
-            assert!(
-                told[0].starts_with("opened scheduler-silent "),
-                "{what}: {told:?}"
-            );
-            let restarts = (proxy.calls().iter())
-                .filter(|call| *call == "UpdateService")
-                .count();
-            assert_eq!(restarts, 1, "{what}: {:?}", proxy.calls());
-        }
-    }
 }
 
 /// A silence that a person adds by the command line is in the table that the function reads: it

@@ -79,6 +79,11 @@ pub fn chromium(test: &str) -> Option<PathBuf> {
     found
 }
 
+/// `E2E_FAULTS=all`: every call of a pass goes wrong, and not one of each kind.
+pub fn all_faults() -> bool {
+    variable("E2E_FAULTS").is_some_and(|faults| faults == "all")
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the tests' own variables, which the product does not know"
