@@ -14,6 +14,9 @@ PYTHON ?= python3
 TOOLS := $(CURDIR)/.tools
 SAM_ENV := $(TOOLS)/sam
 EMULATOR_ENV := $(TOOLS)/ministack
+EXAMPLES_ENV := $(TOOLS)/examples
+CHECKOV_ENV := $(TOOLS)/checkov
+ENVIRONMENTS := $(SAM_ENV) $(EMULATOR_ENV) $(EXAMPLES_ENV) $(CHECKOV_ENV)
 SAM := $(SAM_ENV)/bin/sam
 
 # The tests run the function on this machine, so it is built for this machine's processor.
@@ -31,7 +34,7 @@ help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: tools
-tools: $(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed browser
+tools: $(ENVIRONMENTS:%=%/.installed) browser
 
 # Chromium shows the page that `watchdog replay --format html` writes; another browser that is made
 # of it will do.
@@ -49,10 +52,12 @@ browser:
 		fi; \
 	fi
 
-# Two environments: aws-sam-cli and ministack want different versions of botocore.
+# Environments apart: aws-sam-cli, ministack and checkov want different versions of botocore.
 $(SAM_ENV)/.installed: tools/requirements-sam.txt
 $(EMULATOR_ENV)/.installed: tools/requirements-ministack.txt
-$(SAM_ENV)/.installed $(EMULATOR_ENV)/.installed:
+$(EXAMPLES_ENV)/.installed: tools/requirements-examples.txt
+$(CHECKOV_ENV)/.installed: tools/requirements-checkov.txt
+$(ENVIRONMENTS:%=%/.installed):
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --requirement $<
@@ -69,9 +74,13 @@ package: lambda
 	if [ -f watchdog.toml ]; then cp watchdog.toml .aws-sam/build/WatchdogFunction/; fi
 
 .PHONY: lint
-lint: $(SAM_ENV)/.installed
-	AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint --template template.yaml
-	$(SAM_ENV)/bin/cfn-lint --append-rules cfn_lint_serverless.rules -- template.yaml
+lint: $(SAM_ENV)/.installed $(EXAMPLES_ENV)/.installed $(CHECKOV_ENV)/.installed
+	for template in template.yaml examples/laravel-ecs/scheduled-task/template.yaml; do \
+		AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint --template $$template; \
+		$(SAM_ENV)/bin/cfn-lint --append-rules cfn_lint_serverless.rules -- $$template; \
+	done
+	$(EXAMPLES_ENV)/bin/shellcheck examples/laravel-ecs/entrypoint.sh
+	$(CHECKOV_ENV)/bin/checkov --framework cloudformation --file template.yaml --compact --quiet --skip-download
 
 # The tests find the tools through these variables; `cargo test` without them leaves those tests out.
 # The cases of property tests are the same in every run, so that a change is judged by itself and
@@ -87,6 +96,7 @@ test: tools lint package
 	E2E_EMULATOR=$(CURDIR)/tools/emulator.py \
 	E2E_RIE="$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))" \
 	E2E_CHROMIUM=$(CHROMIUM) \
+	E2E_EXAMPLES=$(EXAMPLES_ENV)/bin \
 	cargo test
 
 # Property tests again and again, each time with new cases.

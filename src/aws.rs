@@ -23,10 +23,12 @@ use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::config::{Ecs, Limits, Scheduler};
+use crate::config::{Ecs, Endpoint, Limits, Scheduler};
+use crate::health::Health;
+use crate::http::Http;
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, ServiceFacts};
+use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts};
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
@@ -63,6 +65,7 @@ pub struct Aws {
     sns: OnceLock<aws_sdk_sns::Client>,
     dynamodb: OnceLock<aws_sdk_dynamodb::Client>,
     ssm: OnceLock<aws_sdk_ssm::Client>,
+    http: Http,
     /// Shared by all passes of the process, because AWS counts per account.
     gate: OnceLock<insights::Gate>,
 }
@@ -108,6 +111,7 @@ impl Aws {
             sns: OnceLock::new(),
             dynamodb: OnceLock::new(),
             ssm: OnceLock::new(),
+            http: Http::default(),
             gate: OnceLock::new(),
         })
     }
@@ -169,11 +173,11 @@ pub struct PassContext<'a> {
     pub limits: Limits,
 }
 
-/// What looks (Logs, ECS) leave of a pass: 20 s, or a third of a short one, for the claim, the
-/// messages, the restart and the settling.
+/// What looks (Logs, ECS, the health endpoint) leave of a pass: 20 s, or a third of a short one,
+/// for the claim, the messages, the restart and the settling.
 const LOOK_RESERVE: Duration = Duration::from_secs(20);
 
-/// What acts (SNS, restarts) leave of a pass: 5 s, or a tenth of a short one, to settle.
+/// What acts (SNS, restarts, the ping) leave of a pass: 5 s, or a tenth of a short one, to settle.
 const ACT_RESERVE: Duration = Duration::from_secs(5);
 
 /// AWS during one pass.
@@ -260,6 +264,20 @@ impl World for AwsWorld<'_> {
         ))
     }
 
+    async fn health(&self, scheduler: &Scheduler) -> Option<Observed<Health>> {
+        let endpoint = scheduler.health.as_ref()?;
+        let health = self.aws.http.health(endpoint, &scheduler.timezone);
+        let what = "the look at the health endpoint";
+        Some(observed(within(self.looks_end, what, health).await))
+    }
+
+    async fn readers(&self) -> Option<Observed<Readers>> {
+        let readers = sns::readers(self.aws, self.pass.topic?);
+        Some(observed(
+            within(self.looks_end, "the look at the subscriptions", readers).await,
+        ))
+    }
+
     async fn publish(&self, message: &Message) -> Result<(), CallError> {
         let Some(topic) = self.pass.topic else {
             return Err(CallError::new(
@@ -278,6 +296,11 @@ impl World for AwsWorld<'_> {
     ) -> Result<Option<String>, CallError> {
         let restart = ecs::restart(self.aws, scheduler, remediation);
         within(self.acts_end, remediation.cure.id(), restart).await
+    }
+
+    async fn ping(&self, endpoint: &Endpoint) -> Result<(), CallError> {
+        let ping = self.aws.http.ping(endpoint);
+        within(self.acts_end, "the ping", ping).await
     }
 }
 

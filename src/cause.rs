@@ -14,7 +14,7 @@ use crate::snapshot::ServiceFacts;
 
 #[cfg(test)]
 pub(crate) use catalogue::all;
-pub(crate) use catalogue::{Step, Texts, named};
+pub(crate) use catalogue::{SetUp, Step, Texts, named};
 
 /// The longest text of an error that is remembered, in bytes.
 const MOST_TEXT: usize = 600;
@@ -300,18 +300,30 @@ fn relevant_errors<'a>(clues: &Clues<'a>) -> Vec<&'a ErrorNote> {
                 .filter(|error| since.is_none_or(|since| error.at >= since))
                 .collect()
         }
+        // Those of the new tasks; the old ones have troubles of their own.
+        Condition::DeploymentStuck => {
+            let service = clues.service;
+            let deployment = service.and_then(ServiceFacts::deploying);
+            let is_new = |error: &&ErrorNote| {
+                let tasks = service.map_or(&[][..], |service| service.tasks.as_slice());
+                (tasks.iter())
+                    .filter(|task| deployment.is_some_and(|new| new.id == task.started_by))
+                    .any(|task| error.stream.ends_with(&task.id))
+            };
+            errors.filter(is_new).collect()
+        }
         Condition::SchedulerFailing
         | Condition::ReplicaSilent
         | Condition::NeverSeen
         | Condition::ServiceDown
-        | Condition::DeploymentStuck
         | Condition::JobOverdue
         | Condition::JobFailing => errors.collect(),
         Condition::JobOverrun
         | Condition::DuplicateRuns
         | Condition::LogsSilent
         | Condition::WatchdogBlind
-        | Condition::Misconfigured => Vec::new(),
+        | Condition::Misconfigured
+        | Condition::TestAlert => Vec::new(),
     }
 }
 
@@ -340,7 +352,7 @@ fn the_many(errors: Vec<&ErrorNote>) -> Vec<&ErrorNote> {
 fn proven_by(error: &ErrorNote, any: bool) -> Vec<(usize, String)> {
     let mut proven: Vec<(usize, String)> = Vec::new();
     for part in error.parts() {
-        let known = proven.len();
+        let mut explained = false;
         for (index, entry) in catalogue::all().iter().enumerate() {
             let fits = |pattern: &catalogue::ErrorPattern| {
                 if !(any || error.aborts || pattern.own) {
@@ -358,12 +370,19 @@ fn proven_by(error: &ErrorNote, any: bool) -> Vec<(usize, String)> {
                 named.then_some(found)
             };
             if let Some(found) = entry.errors.iter().find_map(fits) {
-                proven.push((index, evidence(part.text, part.context, found.start())));
+                explained = true;
+                let line = evidence(part.text, part.context, found.start());
+                // What could not be logged may be that the log cannot be written.
+                let again =
+                    |(other, known): &(usize, String)| *other == index && known.ends_with(&line);
+                if !proven.iter().any(again) {
+                    proven.push((index, line));
+                }
             }
         }
         // Whoever mends the log should know what it would have said.
         if part.unlogged
-            && proven.len() == known
+            && !explained
             && let Some((index, _)) = proven.first()
         {
             let text = part.text.split(LOG_CONTEXT).next().unwrap_or(part.text);

@@ -12,6 +12,7 @@ use crate::message::{self, Context, Message};
 use crate::pass::{self, Report, Request};
 use crate::plan::Verdict;
 use crate::report;
+use crate::snapshot::{Observed, Readers};
 use crate::world::World;
 
 /// The time between the looks that come before the one that is asked for, as deployed.
@@ -132,6 +133,7 @@ pub async fn live<W: World>(config: &Config, world: &W, schedulers: &[String]) -
     let request = Request {
         schedulers: schedulers.to_vec(),
         dry_run: true,
+        readers: true,
         ..Request::default()
     };
     let report = pass::run(world, config, &request).await;
@@ -205,8 +207,13 @@ impl Status {
         }
     }
 
-    /// The worst status in a report; unknown, if it is empty.
+    /// The worst status in a report; unknown, if it is empty. At least a warning if nobody would
+    /// be told.
     pub fn of(report: &Report) -> Self {
+        let nobody = matches!(
+            &report.readers,
+            Some(Observed::Known(Readers { confirmed: 0, .. }))
+        );
         (report.schedulers.iter())
             .map(|scheduler| match &scheduler.plan {
                 None => Self::Unknown,
@@ -225,5 +232,6 @@ impl Status {
             })
             .max()
             .unwrap_or(Self::Unknown)
+            .max(if nobody { Self::Warning } else { Self::Ok })
     }
 }

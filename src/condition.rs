@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::config::nearest;
+use crate::health::Sign;
 use crate::snapshot::Obstacle;
 
 /// What can be wrong. The names are part of every message and of the replay contract.
@@ -42,10 +43,12 @@ pub enum Condition {
     WatchdogBlind,
     /// The watchdog's own configuration is wrong.
     Misconfigured,
+    /// Nothing is wrong: what a test alert is about. No look finds it.
+    TestAlert,
 }
 
 impl Condition {
-    /// Every condition, for tables and tests.
+    /// Every condition that can be found, for tables and tests.
     pub const ALL: [Self; 14] = [
         Self::SchedulerSilent,
         Self::ReplicaSilent,
@@ -80,6 +83,7 @@ impl Condition {
             Self::DeploymentStuck => "deployment-stuck",
             Self::WatchdogBlind => "watchdog-blind",
             Self::Misconfigured => "misconfigured",
+            Self::TestAlert => "test-alert",
         }
     }
 
@@ -99,7 +103,8 @@ impl Condition {
             | Self::DuplicateRuns
             | Self::ErrorSpike
             | Self::NeverSeen
-            | Self::DeploymentStuck => Severity::Warning,
+            | Self::DeploymentStuck
+            | Self::TestAlert => Severity::Warning,
         }
     }
 
@@ -119,7 +124,8 @@ impl Condition {
             | Self::NeverSeen
             | Self::DeploymentStuck
             | Self::WatchdogBlind
-            | Self::Misconfigured => RestartHelps::No,
+            | Self::Misconfigured
+            | Self::TestAlert => RestartHelps::No,
         }
     }
 
@@ -138,7 +144,7 @@ impl Condition {
             Self::DuplicateRuns => Slot::Duplicates,
             Self::ErrorSpike => Slot::Errors,
             Self::DeploymentStuck => Slot::Deployment,
-            Self::WatchdogBlind => Slot::Watchdog,
+            Self::WatchdogBlind | Self::TestAlert => Slot::Watchdog,
             Self::Misconfigured => Slot::Configuration,
         }
     }
@@ -289,6 +295,21 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         newest: Option<String>,
     },
+    /// Tasks, where each run of the scheduler is one of its own.
+    Runs {
+        /// Counted from here on.
+        since: Timestamp,
+        /// Started since then, or to be started.
+        started: u32,
+        /// Of these, failed.
+        failed: u32,
+        /// Not ended yet, whenever they were started.
+        running: u32,
+        /// When the newest one that ECS knows was started.
+        newest: Option<Timestamp>,
+        /// Who started it, in ECS's words.
+        by: Option<String>,
+    },
     /// ECS could not be asked, or is not configured.
     EcsUnknown {
         /// Why.
@@ -296,6 +317,20 @@ pub enum Fact {
         /// The kind of obstacle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         obstacle: Option<Obstacle>,
+    },
+    /// What the application's health endpoint says.
+    Health {
+        /// Its own judgement.
+        healthy: bool,
+        /// The last run that it knows of, where it names one that can be read.
+        last_run: Option<Timestamp>,
+        /// What that is worth.
+        sign: Sign,
+    },
+    /// The health endpoint was asked, and gave no answer of use.
+    HealthUnknown {
+        /// Why.
+        why: String,
     },
     /// Jobs that may be running and keep the loop waiting.
     MayBeRunning {
@@ -486,6 +521,36 @@ pub enum Fact {
         last: Timestamp,
         /// The edge: a midnight, or an hour near the end of the job's configured window.
         edge: Timestamp,
+    },
+    /// What the watchdog watches.
+    Watched {
+        /// The schedulers' names, the first of them.
+        names: Vec<String>,
+        /// How many more.
+        more: u32,
+    },
+    /// Subscriptions to the alerts.
+    Readers {
+        /// The SNS topic.
+        topic: String,
+        /// Those that get every message.
+        confirmed: u32,
+        /// Those that get none until somebody confirms them.
+        pending: u32,
+    },
+    /// The subscriptions to the alerts could not be counted.
+    ReadersUnknown {
+        /// Why, naming the action or the thing.
+        why: String,
+    },
+    /// The next test alert.
+    NextTest {
+        /// When it comes, where that can be told.
+        at: Option<Timestamp>,
+        /// The schedule as EventBridge writes it; none if this one was asked for by hand.
+        schedule: Option<String>,
+        /// The IANA name of the time zone in which the message says times.
+        timezone: String,
     },
 }
 

@@ -3,6 +3,7 @@
 //! This is the only reader of the environment. Everything is checked here, at start, and all
 //! mistakes are reported together; the rest of the program can rely on what it is given.
 
+mod endpoint;
 mod environment;
 mod read;
 
@@ -12,6 +13,7 @@ use std::path::Path;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
+pub use endpoint::Endpoint;
 pub use environment::{Environment, Origin, load, origin};
 pub(crate) use read::nearest;
 
@@ -42,6 +44,9 @@ pub struct Alerts {
     /// Time to the first reminder of an unchanged incident; each further one waits twice as
     /// long, up to four hours.
     pub remind_after: SignedDuration,
+    /// A dead man's switch, told of every complete pass: whoever runs it raises the alarm when
+    /// it is told nothing.
+    pub ping: Option<Endpoint>,
 }
 
 /// The language of messages for people.
@@ -83,6 +88,8 @@ pub struct Scheduler {
     pub startup_grace: SignedDuration,
     /// Where it runs; without it, the verdict rests on the logs alone.
     pub ecs: Option<Ecs>,
+    /// The application's own health endpoint: a second witness of a silence.
+    pub health: Option<Endpoint>,
     /// When errors are too many.
     pub errors: ErrorRules,
     /// Its environment, as Laravel's `APP_ENV` names it; tells which jobs run here.
@@ -120,12 +127,22 @@ pub struct Ecs {
     pub container: Option<String>,
 }
 
+impl Scheduler {
+    /// Whether each run is a task of its own that something outside starts, an EventBridge
+    /// schedule mostly: there is no service, no loop, and no run waits for another.
+    pub fn runs_as_tasks(&self) -> bool {
+        (self.ecs.as_ref())
+            .is_some_and(|ecs| matches!(ecs.target, EcsTarget::TaskDefinition { .. }))
+    }
+}
+
 /// What runs the scheduler in ECS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EcsTarget {
     /// An ECS service, by name.
     Service(String),
-    /// Tasks of a definition (family, `family:revision` or ARN) without a service.
+    /// Tasks of a definition (family, `family:revision` or ARN) without a service, each of which
+    /// runs the scheduler once.
     TaskDefinition {
         /// The definition.
         definition: String,

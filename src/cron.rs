@@ -138,6 +138,45 @@ impl Cron {
     }
 }
 
+/// When a schedule of EventBridge comes next after `after`: `cron(0 10 1 * ? *)`, by the wall clock
+/// of `zone`, or `rate(30 days)`, counted from `after`. None if it is over, comes once only, or is
+/// not understood.
+///
+/// The format: <https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html>. A
+/// sixth field is the year, and weekdays count from 1 for Sunday.
+pub fn next_of_schedule(expression: &str, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+    let (kind, rest) = expression.trim().split_once('(')?;
+    let inner = rest.strip_suffix(')')?.trim();
+    match kind {
+        "cron" => {
+            // croner knows a year only after seconds.
+            let schedule = CronParser::builder()
+                .seconds(Seconds::Required)
+                .year(Year::Required)
+                .alternative_weekdays(true)
+                .build()
+                .parse(&format!("0 {inner}"))
+                .ok()?;
+            let wall = Wall(zone.to_datetime(after));
+            let next = schedule.find_next_occurrence(&wall, false).ok()?;
+            instant(zone, Gap::Shift, next.0)
+        }
+        "rate" => {
+            let (count, unit) = inner.split_once(' ')?;
+            let seconds = match unit.trim().trim_end_matches('s') {
+                "minute" => 60,
+                "hour" => 3_600,
+                "day" => 86_400,
+                _ => return None,
+            };
+            let count: i64 = count.parse().ok()?;
+            let every = SignedDuration::from_secs(count.checked_mul(seconds)?);
+            after.checked_add(every).ok()
+        }
+        _ => None,
+    }
+}
+
 /// The end of a search that begins at `after`: some years later.
 pub fn horizon(after: Timestamp) -> Timestamp {
     let years = SignedDuration::from_hours(24 * 366 * i64::from(HORIZON_YEARS));
@@ -247,6 +286,49 @@ mod tests {
             )
             .map(|run| run.to_string())
             .collect()
+    }
+
+    #[test]
+    fn schedules_of_eventbridge_are_understood() {
+        for (expression, zone, next) in [
+            (
+                "cron(0 10 1 * ? *)",
+                "Asia/Tokyo",
+                Some("2026-12-01T01:00:00Z"),
+            ),
+            ("cron(0 10 1 * ? *)", "UTC", Some("2026-12-01T10:00:00Z")),
+            // Weekday 2 is Monday, as MON is.
+            ("cron(30 9 ? * 2 *)", "UTC", Some("2026-11-30T09:30:00Z")),
+            (
+                "cron(30 9 ? * MON#1 *)",
+                "UTC",
+                Some("2026-12-07T09:30:00Z"),
+            ),
+            ("cron(0 8 L * ? *)", "UTC", Some("2026-11-30T08:00:00Z")),
+            ("cron(0 8 1 1 ? 2028)", "UTC", Some("2028-01-01T08:00:00Z")),
+            // A wall clock that is skipped comes an hour later.
+            (
+                "cron(30 2 28 3 ? 2027)",
+                "Europe/Berlin",
+                Some("2027-03-28T01:30:00Z"),
+            ),
+            ("rate(30 days)", "UTC", Some("2026-12-25T01:00:00Z")),
+            ("rate(1 hour)", "UTC", Some("2026-11-25T02:00:00Z")),
+            ("cron(0 8 1 1 ? 2020)", "UTC", None),
+            ("cron(0 10 1 * ?)", "UTC", None),
+            ("at(2027-01-01T00:00:00)", "UTC", None),
+            ("rate(99999999999999999 days)", "UTC", None),
+            ("every now and then", "UTC", None),
+        ] {
+            let zone = TimeZone::get(zone).unwrap();
+            let after = "2026-11-25T01:00:00Z".parse().unwrap();
+            let found = next_of_schedule(expression, &zone, after);
+            assert_eq!(
+                found.map(|at| at.to_string()).as_deref(),
+                next,
+                "{expression}"
+            );
+        }
     }
 
     #[test]

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::condition::{Condition, Fact, Finding, Slot};
-use crate::config::{Mistakes, Scheduler};
+use crate::config::{Config, Mistakes, Scheduler};
+use crate::cron;
 use crate::due::{self, Loop, Lost};
 use crate::history;
 use crate::incident::{self, Advance, Moment, News};
 use crate::judge::{self, Look};
-use crate::plan::{Notification, Occasion, Plan, Reason, Remediation, Verdict};
+use crate::plan::{Handling, Notification, Occasion, Plan, Reason, Remediation, Verdict};
 use crate::remedy;
 use crate::silence::{self, Quiet};
-use crate::snapshot::{Observed, Snapshot};
+use crate::snapshot::{Observed, Readers, Snapshot};
 use crate::state::{Blind, Incident, Phase, SCHEMA, State};
 
 /// Passes closer together than this are one look: EventBridge delivers at least once, and a
@@ -22,6 +24,13 @@ const LOOKS_APART: SignedDuration = SignedDuration::from_mins(1);
 
 /// Time between two reminders that the configuration is wrong.
 const CONFIGURATION_REMINDER: SignedDuration = SignedDuration::from_hours(4);
+
+/// Two calls for a test alert within this are one: EventBridge delivers at least once, and Lambda
+/// tries again what failed, for as long as the template lets them (5 minutes each).
+const TEST_ALERTS_APART: SignedDuration = SignedDuration::from_mins(10);
+
+/// Schedulers that a test alert names.
+const MOST_WATCHED: usize = 5;
 
 /// Decides. No I/O, no clock, no randomness: the same input gives the same output, and deciding
 /// twice on unchanged input plans nothing new.
@@ -171,6 +180,79 @@ pub fn configuration(
         }
     }
     next
+}
+
+/// Who asks for a test alert.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestAlert {
+    /// The schedule, as EventBridge writes it; none if a person asks.
+    pub schedule: Option<String>,
+    /// The schedule's time zone; by default the first scheduler's.
+    pub timezone: Option<String>,
+}
+
+/// Decides on a test alert, which then stands in the outbox of the returned state; none if the
+/// call repeats one.
+pub fn test_alert(
+    config: &Config,
+    asked: &TestAlert,
+    readers: Option<&Observed<Readers>>,
+    state: &State,
+    now: Timestamp,
+) -> Option<State> {
+    if (state.test_alert_at).is_some_and(|at| now.duration_since(at) < TEST_ALERTS_APART) {
+        return None;
+    }
+    let zone = (asked.timezone.as_deref())
+        .and_then(|name| TimeZone::get(name).ok())
+        .or_else(|| Some(config.schedulers.first()?.timezone.clone()))
+        .unwrap_or(TimeZone::UTC);
+    let names: Vec<String> = config.schedulers.iter().map(|s| s.name.clone()).collect();
+    let next = (asked.schedule.as_deref())
+        .and_then(|schedule| cron::next_of_schedule(schedule, &zone, now));
+    let watched = Fact::Watched {
+        more: u32::try_from(names.len().saturating_sub(MOST_WATCHED)).unwrap_or(u32::MAX),
+        names: names.iter().take(MOST_WATCHED).cloned().collect(),
+    };
+    let readers = readers.map(|readers| match readers {
+        Observed::Known(readers) => Fact::Readers {
+            topic: readers.topic.clone(),
+            confirmed: readers.confirmed,
+            pending: readers.pending,
+        },
+        Observed::Unknown(error) => Fact::ReadersUnknown {
+            why: error.to_string(),
+        },
+    });
+    let next_test = Fact::NextTest {
+        at: next,
+        schedule: asked.schedule.clone(),
+        timezone: zone.iana_name().unwrap_or("UTC").to_owned(),
+    };
+    let incident = format!("test-alert/{now:.0}");
+    let notification = Notification {
+        id: format!("{incident}/1"),
+        incident,
+        at: now,
+        scheduler: names.join(", "),
+        occasion: Occasion::Test,
+        condition: Condition::TestAlert,
+        subject: None,
+        severity: Condition::TestAlert.severity(),
+        since: now,
+        until: None,
+        causes: Vec::new(),
+        proof: [Some(watched), readers, Some(next_test)]
+            .into_iter()
+            .flatten()
+            .collect(),
+        handling: Handling::Watching,
+    };
+    let mut next = state.clone();
+    next.schema = SCHEMA;
+    next.test_alert_at = Some(now);
+    put_in_outbox(&mut next.outbox, &notification);
+    Some(next)
 }
 
 /// What somebody wants to hear nothing of at present.
@@ -365,7 +447,7 @@ fn notification(
 ) -> Notification {
     let occasion = news.occasion;
     let scaled_to_zero = look.excuse == Some(Reason::DesiredCountZero);
-    Notification {
+    let mut notification = Notification {
         id: format!("{}/{}", incident.id, news.number),
         incident: incident.id.clone(),
         at: news.at,
@@ -375,12 +457,13 @@ fn notification(
         subject: incident.subject.clone(),
         severity: incident.severity,
         since: incident.since,
-        until: matches!(occasion, Occasion::Resolved | Occasion::Remediated)
-            .then(|| ended(state, incident, news.at)),
+        until: None,
         causes: incident.causes.clone(),
         proof: incident.proof.clone(),
         handling: remedy::handling(state, incident, occasion, remediation, scaled_to_zero),
-    }
+    };
+    notification.until = (notification.is_over()).then(|| ended(state, incident, news.at));
+    notification
 }
 
 /// When the trouble ended: with the heartbeat that broke the silence, else with the first look

@@ -34,6 +34,9 @@ const NEXT_RUN: SignedDuration = SignedDuration::from_secs(45);
 /// The jobs of one turn of the loop follow each other more closely than this.
 const BETWEEN_TURNS: SignedDuration = SignedDuration::from_secs(5);
 
+/// An abort comes this long after its run's last job at most, mostly.
+const LAST_WORDS: SignedDuration = SignedDuration::from_mins(1);
+
 /// The longest pause of a loop between two turns, for scheduler output that does not tell when
 /// jobs end.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(2);
@@ -73,6 +76,10 @@ pub struct Heartbeats {
     /// The newest heartbeat of any stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
+    /// The first line of the newest beat of any stream. Where each run has a stream of its own,
+    /// gaps are measured between these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beat: Option<Timestamp>,
     /// The heartbeat that ended the newest pause of more than three minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
@@ -104,8 +111,8 @@ pub struct Heartbeats {
     pub aborts: Vec<Timestamp>,
     /// By stream name.
     pub streams: BTreeMap<String, StreamBeats>,
-    /// Gaps between heartbeats by hour (seconds since the epoch / 3600), then by half minutes,
-    /// rounded up. An hour holds at most 15 different gaps.
+    /// Gaps between a loop's heartbeats by hour (seconds since the epoch / 3600), then by half
+    /// minutes, rounded up. An hour holds at most 15 different gaps.
     pub gaps: BTreeMap<i64, BTreeMap<u32, u32>>,
 }
 
@@ -174,7 +181,9 @@ impl StreamBeats {
                 background,
             } => {
                 let took = match event {
-                    JobEvent::Ended { took } | JobEvent::Failed { took, .. } => *took,
+                    JobEvent::Ended { took }
+                    | JobEvent::Succeeded { took }
+                    | JobEvent::Failed { took, .. } => *took,
                     JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => None,
                 };
                 let began = line.at - took.unwrap_or_default();
@@ -242,28 +251,61 @@ impl Heartbeats {
         self.last = self.last.max(Some(at));
     }
 
-    /// Folds in a stream's heartbeats, oldest first. Gaps longer than `longest` are not counted.
-    fn fold(&mut self, stream: &str, at: Timestamp, longest: Option<SignedDuration>) {
+    /// Folds in a heartbeat of runs that have a stream each, before [`Self::hear`] does: a gap lies
+    /// between them. Gaps longer than `longest` are not counted.
+    fn hear_gap(&mut self, at: Timestamp, longest: Option<SignedDuration>) {
+        if self.last.is_some_and(|last| at <= last) {
+            return;
+        }
+        let gap = self.beat.map(|beat| at.duration_since(beat));
+        if gap.is_none_or(|gap| gap >= ONE_BEAT) {
+            self.beat = Some(at);
+            self.count_gap(gap, at, longest);
+        }
+    }
+
+    /// Folds in a stream's heartbeats, oldest first. Returns the gap that a new beat ends.
+    fn fold(&mut self, stream: &str, at: Timestamp) -> Option<SignedDuration> {
         let Some(known) = self.streams.get_mut(stream) else {
             (self.streams).insert(stream.to_owned(), StreamBeats::begin(at));
-            return;
+            return None;
         };
         known.first = known.first.min(at);
         if at <= known.last {
-            return;
+            return None;
         }
         known.last = at;
         let gap = at.duration_since(known.beat);
         if gap < ONE_BEAT {
-            return;
+            return None;
         }
         known.beat = at;
-        if longest.is_none_or(|longest| gap <= longest) {
-            let hour = at.as_second().div_euclid(HOUR_SECONDS);
-            let half_minutes = gap.as_secs().saturating_add(29) / 30;
-            let bin = u32::try_from(half_minutes).unwrap_or(u32::MAX);
-            *self.gaps.entry(hour).or_default().entry(bin).or_default() += 1;
-        }
+        Some(gap)
+    }
+
+    /// Counts a gap that ended then, unless it is longer than `longest`.
+    fn count_gap(
+        &mut self,
+        gap: Option<SignedDuration>,
+        at: Timestamp,
+        longest: Option<SignedDuration>,
+    ) {
+        let Some(gap) = gap.filter(|gap| longest.is_none_or(|longest| *gap <= longest)) else {
+            return;
+        };
+        let hour = at.as_second().div_euclid(HOUR_SECONDS);
+        let half_minutes = gap.as_secs().saturating_add(29) / 30;
+        let bin = u32::try_from(half_minutes).unwrap_or(u32::MAX);
+        *self.gaps.entry(hour).or_default().entry(bin).or_default() += 1;
+    }
+
+    /// Runs that have a stream each and did not abort have come to their end; a run's last words
+    /// may come a moment after its last job's.
+    fn end_runs(&mut self, settled: Timestamp) {
+        let whole = (self.streams.values())
+            .filter(|run| run.last + LAST_WORDS <= settled && run.aborted_at.is_none())
+            .map(|run| run.last);
+        self.last_clean = self.last_clean.max(whole.max());
     }
 
     /// The line by which jobs are held back on purpose at present, if any.
@@ -500,16 +542,26 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     let settled = now - state.overlap();
     due::expect(state, scheduler, now);
     due::skip_unseen(state, scheduler, window);
+    let once = scheduler.runs_as_tasks();
     let mut streams: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
+    let mut heard = Vec::new();
     for line in &window.lines {
         streams.entry(&line.stream).or_default().push(line);
-        if line.is_heartbeat() {
-            state.heartbeats.hear(line.at);
+        // A run that the watchdog made by hand does not show that anything else makes one.
+        if line.is_heartbeat() && !state.restarts.started(task_of(&line.stream)) {
+            heard.push(line.at);
         }
+    }
+    heard.sort_unstable();
+    for at in heard {
+        if once {
+            state.heartbeats.hear_gap(at, longest);
+        }
+        state.heartbeats.hear(at);
     }
     let mut runs = Vec::new();
     for (stream, lines) in &streams {
-        fold_stream(state, stream, lines, longest);
+        fold_stream(state, stream, lines, longest, once);
         let queues = scheduler.preset.is_laravel();
         settle_runs(&mut state.heartbeats, stream, lines, settled, queues);
         runs.extend(
@@ -520,6 +572,9 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     let before = state.heartbeats.settled_until;
     job::fold(state, scheduler, &mut runs, before, settled);
     state.heartbeats.settled_until = before.max(Some(settled));
+    if once {
+        state.heartbeats.end_runs(settled);
+    }
     let clean = state.heartbeats.last_clean;
     let aborts = &mut state.heartbeats.aborts;
     aborts.retain(|at| clean.is_none_or(|clean| *at > clean));
@@ -553,7 +608,14 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     }
 }
 
-fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], longest: Option<SignedDuration>) {
+/// `once`: the stream is that of one run, and gaps lie between streams.
+fn fold_stream(
+    state: &mut State,
+    stream: &str,
+    lines: &[&Line],
+    longest: Option<SignedDuration>,
+    once: bool,
+) {
     let beats = &mut state.heartbeats;
     for line in lines {
         match line.kind {
@@ -574,7 +636,8 @@ fn fold_stream(state: &mut State, stream: &str, lines: &[&Line], longest: Option
             _ => {}
         }
         if line.is_heartbeat() {
-            beats.fold(stream, line.at, longest);
+            let gap = beats.fold(stream, line.at);
+            beats.count_gap(gap.filter(|_| !once), line.at, longest);
         }
     }
     let is_abort = |line: &&&Line| matches!(line.kind, Kind::Error { aborts: true, .. });

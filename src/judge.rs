@@ -1,14 +1,18 @@
 //! What one look found: conditions, in the order in which they explain each other.
 
+mod health;
 mod jobs;
+mod tasks;
 
 pub use jobs::jobs;
+use tasks::Runs;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cause::{self, Clues, ErrorNote};
 use crate::condition::{Condition, Fact, Finding, Slot};
-use crate::config::{EcsTarget, Scheduler};
+use crate::config::Scheduler;
+use crate::health::Sign;
 use crate::history::{Turn, task_of};
 use crate::plan::Reason;
 use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
@@ -63,8 +67,15 @@ pub struct Look {
     pub errors: u32,
     /// Lines of another kind are fresh: the logs themselves are alive.
     pub logs_alive: bool,
-    /// Tasks, several of which run, in which a job may be running.
+    /// What the application's health endpoint says; none if it was not asked or gave no answer
+    /// of use.
+    pub health: Option<Sign>,
+    /// Tasks, several of which run, in which a job may be running. Of tasks without a service:
+    /// all that have not ended.
     pub busy_tasks: Vec<String>,
+    /// Of tasks without a service: none was started since the last heartbeat, so that one that is
+    /// started by hand helps.
+    pub none_started: bool,
 }
 
 /// How long nothing was heard, and how long that may last.
@@ -134,8 +145,9 @@ impl Silence {
         let Some(last) = silence.last else {
             return silence;
         };
-        // Within a fresh silence no run needs to be looked for.
-        if now.duration_since(last) <= stale_after {
+        // Within a fresh silence no run needs to be looked for; nor where each run is a task of its
+        // own, because a long one keeps no other waiting.
+        if now.duration_since(last) <= stale_after || scheduler.runs_as_tasks() {
             return silence;
         }
         let until = last + rhythm(state) + DUE_SLACK;
@@ -232,6 +244,8 @@ pub struct Wanted {
     pub probe: bool,
     /// What ECS says.
     pub service: bool,
+    /// What the application's health endpoint says.
+    pub health: bool,
 }
 
 /// Decides which further evidence is needed, from the log alone. `state` has it folded in.
@@ -243,10 +257,12 @@ pub fn wanted(
 ) -> Wanted {
     let silence = Silence::of(scheduler, state, now);
     let seeing = log.known().is_some();
-    let silent =
-        seeing && (silence.is_over(now) || never_seen(state, now) || state.off_at.is_some());
+    let unheard = seeing && (silence.is_over(now) || never_seen(state, now));
+    let silent = unheard || (seeing && state.off_at.is_some());
     let failing = seeing && failing_since(state, silence.stale_after, now).is_some();
-    let replica = state.heartbeats.streams.len() > 1
+    // A task that ran once is silent ever after.
+    let replica = !scheduler.runs_as_tasks()
+        && state.heartbeats.streams.len() > 1
         && (state.heartbeats.streams.values())
             .any(|beats| now.duration_since(beats.last) > silence.stale_after);
     let open = |slot: Slot| {
@@ -262,6 +278,7 @@ pub fn wanted(
         probe: silent,
         service: scheduler.ecs.is_some()
             && (silent || failing || replica || needs_ecs || blind_ecs || unproven),
+        health: scheduler.health.is_some() && (unheard || failing),
     }
 }
 
@@ -280,9 +297,11 @@ pub fn look(
         excuse: None,
         calm: Reason::HeartbeatFresh,
         logs_alive: false,
+        health: None,
         errors: 0,
         silence,
         busy_tasks: Vec::new(),
+        none_started: false,
     };
     look.findings.extend(blindness(snapshot, state));
     let window = match &snapshot.log {
@@ -295,6 +314,7 @@ pub fn look(
         }
     };
     look.logs_alive = logs_alive(snapshot, &look.silence, now);
+    look.health = health::sign_of(snapshot, &look.silence, now);
     let facts = snapshot.service.as_ref().and_then(Observed::known);
     let scene = Scene {
         scheduler,
@@ -307,7 +327,13 @@ pub fn look(
         Standing::Excused(reason) => look.excuse = Some(reason),
         Standing::Bad(finding) => look.findings.insert(0, finding),
     }
-    if let Some(facts) = facts {
+    if let Some(facts) = facts.filter(|_| scheduler.runs_as_tasks()) {
+        let going = facts.tasks.iter().filter(|task| !task.is_stopped());
+        look.busy_tasks = going.map(|task| task.id.clone()).collect();
+        // One that was never heard may not be a scheduler at all.
+        look.none_started = (look.silence.last).is_some()
+            && (scene.runs(now - look.silence.allowed)).is_some_and(|runs| runs.is_none_started());
+    } else if let Some(facts) = facts {
         look.findings.extend(stuck_deployment(&scene, facts));
         // A deployment replaces tasks, and excuses those that do not speak yet.
         let deploying = facts.deploying().is_some_and(|d| is_young(d, now));
@@ -333,7 +359,9 @@ impl Look {
             silence: Silence::default(),
             errors: 0,
             logs_alive: false,
+            health: None,
             busy_tasks: Vec::new(),
+            none_started: false,
         }
     }
 
@@ -362,7 +390,10 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
     if let Some(since) = failing_since(state, silence.stale_after, now) {
         let aborts = u32::try_from(state.heartbeats.aborts.len()).unwrap_or(u32::MAX);
         let mut proof = vec![Fact::Aborts { count: aborts }];
-        proof.extend(ecs_fact(scheduler, snapshot));
+        // The run that aborted first was started before.
+        let runs = scene.runs(since - DUE_SLACK);
+        proof.extend(ecs_fact(scheduler, snapshot, runs.as_ref()));
+        proof.extend(health::fact(snapshot, silence, now));
         return Standing::Bad(scene.finding(Condition::SchedulerFailing, None, since, proof));
     }
     if state.off_at.is_some() && facts.is_some_and(|facts| facts.desired == 0) {
@@ -403,19 +434,33 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
             jobs: silence.running_jobs(),
         });
     }
-    proof.extend(ecs_fact(scheduler, snapshot));
+    let runs = scene.runs(since);
+    proof.extend(ecs_fact(scheduler, snapshot, runs.as_ref()));
+    let of_runs = runs
+        .as_ref()
+        .zip(facts)
+        .map(|(runs, facts)| runs.facts(facts));
+    let facts = of_runs.as_ref().or(facts);
+    let scene = Scene {
+        service: facts,
+        ..*scene
+    };
     if let Some(facts) = facts {
         if facts.desired == 0 {
             return Standing::Excused(Reason::DesiredCountZero);
         }
-        if is_down(scheduler, facts, silence, now) {
+        let is_down = match &runs {
+            Some(runs) => runs.is_none_alive(),
+            None => facts.running().next().is_none(),
+        };
+        if is_down {
             proof.extend(stopped(facts));
             return Standing::Bad(scene.finding(Condition::ServiceDown, None, since, proof));
         }
         // Crash loops and stuck deployments would excuse a silence for ever.
         let patient =
             (state.excused_since).is_none_or(|since| now.duration_since(since) < STUCK_AFTER);
-        if let Some(excuse) = excuse(scheduler, facts, now)
+        if let Some(excuse) = excuse(scheduler, facts, runs.as_ref(), now)
             && patient
         {
             return Standing::Excused(excuse);
@@ -426,6 +471,7 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
     if probe(snapshot).is_some() {
         proof.push(Fact::OtherLines { newest });
     }
+    proof.extend(health::fact(snapshot, silence, now));
     let dead_logs = probe(snapshot).is_some() && !look.logs_alive;
     let condition = match (dead_logs && facts.is_some(), silence.last) {
         (true, _) => Condition::LogsSilent,
@@ -434,11 +480,21 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
     };
     // Half an hour without any heartbeat needs no second look; nor does a silence for which
     // the log is complete, its other lines are fresh and ECS runs tasks without deploying; nor
-    // one that is longer than a late heartbeat could explain.
+    // one of which the health endpoint knows, if ECS need not be asked or answered; nor one
+    // that is longer than a late heartbeat could explain.
     let late = silence.allowed + state.overlap();
-    let corroborated = condition == Condition::NeverSeen
-        || (condition == Condition::SchedulerSilent && facts.is_some() && look.logs_alive)
-        || silence.lasts(now).is_some_and(|lasts| lasts >= late);
+    let is_silent = condition == Condition::SchedulerSilent;
+    let witnessed = match look.health {
+        // Lines that are lost look the same, however long they are missing.
+        Some(Sign::Alive) if is_silent => Some(false),
+        Some(Sign::Dead) if facts.is_some() || scheduler.ecs.is_none() => Some(true),
+        _ => None,
+    };
+    let corroborated = witnessed.unwrap_or_else(|| {
+        condition == Condition::NeverSeen
+            || (is_silent && facts.is_some() && look.logs_alive)
+            || silence.lasts(now).is_some_and(|lasts| lasts >= late)
+    });
     Standing::Bad(Finding {
         corroborated,
         ..scene.finding(condition, None, since, proof)
@@ -497,22 +553,16 @@ fn failing_since(state: &State, stale_after: SignedDuration, now: Timestamp) -> 
     (runs >= FAILING_RUNS && long && lives && all_abort).then_some(first)
 }
 
-/// Whether ECS runs nothing although it should. Tasks without a service come and go: there
-/// it is down when none was started for longer than a silence is allowed to last.
-fn is_down(scheduler: &Scheduler, facts: &ServiceFacts, silence: &Silence, now: Timestamp) -> bool {
-    let standing =
-        (scheduler.ecs.as_ref()).is_some_and(|ecs| matches!(ecs.target, EcsTarget::Service(_)));
-    let started = |at: Timestamp| now.duration_since(at) <= silence.allowed;
-    let none_runs = facts.running().next().is_none();
-    none_runs
-        && (standing
-            || !facts
-                .tasks
-                .iter()
-                .any(|t| t.started_at.is_some_and(started)))
-}
-
-fn excuse(scheduler: &Scheduler, facts: &ServiceFacts, now: Timestamp) -> Option<Reason> {
+fn excuse(
+    scheduler: &Scheduler,
+    facts: &ServiceFacts,
+    runs: Option<&Runs<'_>>,
+    now: Timestamp,
+) -> Option<Reason> {
+    if let Some(runs) = runs {
+        let task = runs.starting(scheduler.startup_grace, now)?.id.clone();
+        return Some(Reason::TaskStarting { task });
+    }
     if let Some(deployment) = facts.deploying()
         && is_young(deployment, now)
     {
@@ -657,6 +707,7 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
 }
 
 /// What findings are made from.
+#[derive(Clone, Copy)]
 struct Scene<'a> {
     scheduler: &'a Scheduler,
     state: &'a State,
@@ -664,7 +715,22 @@ struct Scene<'a> {
     now: Timestamp,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    /// The tasks since a moment, where each run is one and ECS could be asked. Lately is within
+    /// the allowed silence.
+    fn runs(&self, since: Timestamp) -> Option<Runs<'a>> {
+        let facts = (self.service).filter(|_| self.scheduler.runs_as_tasks())?;
+        let allowed = (self.state.heartbeats).stale_after(self.scheduler.stale_after);
+        let lately = self.now - allowed;
+        Some(Runs::since(
+            self.scheduler,
+            self.state,
+            facts,
+            since.min(lately),
+            lately,
+        ))
+    }
+
     /// A finding with the causes that can be proven; without any, it shows the newest errors.
     /// `task` is the replica that it is about.
     fn finding(
@@ -689,7 +755,12 @@ impl Scene<'_> {
             service: self.service,
             booted_at: beats.booted_at,
             last_heartbeat: task.map_or(beats.last, |task| beats.of_task(task)),
-            settled_tasks: self.now - self.scheduler.startup_grace,
+            // A task that runs once need not say that it starts a scheduler: it is one.
+            settled_tasks: if self.scheduler.runs_as_tasks() {
+                Timestamp::MIN
+            } else {
+                self.now - self.scheduler.startup_grace
+            },
         });
         if causes.is_empty() {
             let lines: Vec<String> = (errors.iter().rev())
@@ -721,10 +792,10 @@ fn tasks_fact(facts: &ServiceFacts) -> Fact {
 }
 
 /// What is known of the tasks, or why nothing is.
-fn ecs_fact(scheduler: &Scheduler, snapshot: &Snapshot) -> Option<Fact> {
+fn ecs_fact(scheduler: &Scheduler, snapshot: &Snapshot, runs: Option<&Runs<'_>>) -> Option<Fact> {
     scheduler.ecs.as_ref()?;
     match &snapshot.service {
-        Some(Observed::Known(facts)) => Some(tasks_fact(facts)),
+        Some(Observed::Known(facts)) => Some(runs.map_or_else(|| tasks_fact(facts), Runs::fact)),
         Some(Observed::Unknown(error)) => Some(Fact::EcsUnknown {
             why: error.to_string(),
             obstacle: Some(error.kind),

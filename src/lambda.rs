@@ -1,13 +1,17 @@
 //! What the Lambda function does with one event, whatever woke it.
 
+use std::cell::Cell;
+
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::{Config, Mistakes};
+use crate::decide::TestAlert;
 use crate::metrics;
 use crate::pass::{self, Report, Request};
 use crate::report;
-use crate::snapshot::CallError;
+use crate::snapshot::{CallError, Observed};
 use crate::world::World;
 
 /// Why an event was not answered with a report. The Lambda service counts it as an error of
@@ -24,6 +28,9 @@ pub enum Failure {
     /// told: it may be fine.
     #[error("the configuration could not be read: {0}")]
     Unread(CallError),
+    /// A test alert reaches nobody, or did not leave. A retry may help.
+    #[error("the test alert failed: {0}")]
+    TestAlert(String),
 }
 
 impl Failure {
@@ -33,26 +40,40 @@ impl Failure {
             Self::Event(_) => "EventNotUnderstood",
             Self::Configuration(_) => "Misconfigured",
             Self::Unread(_) => "ConfigurationNotRead",
+            Self::TestAlert(_) => "TestAlertFailed",
         }
     }
 }
 
-/// What a direct call may ask for. Events of EventBridge ask for nothing, and mean a whole pass.
+/// What a call may ask for. Events of an EventBridge rule ask for nothing, and mean a whole pass.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Asked {
     schedulers: Vec<String>,
     dry_run: bool,
     clear_lockout: bool,
+    test_alert: bool,
+    schedule: Option<String>,
+    timezone: Option<String>,
+}
+
+/// What an event means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A pass.
+    Pass(Request),
+    /// A message that shows that messages arrive.
+    TestAlert(TestAlert),
 }
 
 /// Reads what an event asks for: a scheduled event of an EventBridge rule, the input of an
 /// EventBridge Scheduler schedule (any JSON object), or a direct call such as
-/// `{"schedulers":["name"],"dry_run":true}`.
+/// `{"schedulers":["name"],"dry_run":true}` or `{"test_alert":true}`. A schedule of test alerts
+/// names itself, so that the alert can say when the next one comes.
 ///
 /// # Errors
 /// The event is no object, or one of the known keys has a value of another kind.
-pub fn request(event: &Value) -> Result<Request, Failure> {
+pub fn wanted(event: &Value) -> Result<Wanted, Failure> {
     if !event.is_object() {
         return Err(Failure::Event("expected a JSON object".to_owned()));
     }
@@ -62,11 +83,44 @@ pub fn request(event: &Value) -> Result<Request, Failure> {
             "`clear_lockout` needs `schedulers` by name".to_owned(),
         ));
     }
-    Ok(Request {
-        schedulers: asked.schedulers,
-        dry_run: asked.dry_run,
-        clear_lockout: asked.clear_lockout,
+    Ok(match asked.test_alert {
+        true => Wanted::TestAlert(TestAlert {
+            schedule: asked.schedule,
+            timezone: asked.timezone,
+        }),
+        false => Wanted::Pass(Request {
+            schedulers: asked.schedulers,
+            dry_run: asked.dry_run,
+            clear_lockout: asked.clear_lockout,
+            readers: false,
+        }),
     })
+}
+
+/// How long it is remembered that somebody is subscribed to the alerts. A process of Lambda
+/// seldom lives that long.
+const READERS_AGAIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// What a process remembers from one event to the next.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// When somebody was last seen to be subscribed to the alerts.
+    readers_at: Cell<Option<Timestamp>>,
+}
+
+impl Memory {
+    /// Whether the subscriptions are to be counted: once, and again as long as there is nobody.
+    fn asks_for_readers(&self, now: Timestamp) -> bool {
+        (self.readers_at.get()).is_none_or(|at| now.duration_since(at) >= READERS_AGAIN)
+    }
+
+    fn note(&self, report: &Report) {
+        if let Some(Observed::Known(readers)) = &report.readers
+            && readers.confirmed > 0
+        {
+            self.readers_at.set(Some(report.at));
+        }
+    }
 }
 
 /// Answers one event: runs a pass, writes its metrics to `metric`, one line each, and returns
@@ -77,23 +131,40 @@ pub fn request(event: &Value) -> Result<Request, Failure> {
 pub async fn handle<W: World>(
     world: &W,
     config: Result<&Config, &Mistakes>,
+    memory: &Memory,
     event: &Value,
     function: &str,
     metric: impl FnMut(&Value),
 ) -> Result<Value, Failure> {
-    let request = request(event)?;
-    let report = match config {
-        Ok(config) => pass::run(world, config, &request).await,
+    let wanted = wanted(event)?;
+    let config = match config {
+        Ok(config) => config,
         Err(mistakes) => {
             let report = pass::configuration(world, Some(mistakes)).await;
             measure(&report, function, metric);
             return Err(Failure::Configuration(mistakes.clone()));
         }
     };
-    if !report.dry_run {
-        measure(&report, function, metric);
+    match wanted {
+        Wanted::Pass(mut request) => {
+            request.readers = memory.asks_for_readers(world.now());
+            let report = pass::run(world, config, &request).await;
+            memory.note(&report);
+            if !report.dry_run {
+                measure(&report, function, metric);
+            }
+            Ok(report::json(&report))
+        }
+        Wanted::TestAlert(asked) => {
+            let report = pass::test_alert(world, config, &asked).await;
+            memory.note(&report);
+            // Nobody may be able to hear of it: then only Lambda's own ways are left.
+            if !report.is_complete() {
+                return Err(Failure::TestAlert(report.problems.join("\n")));
+            }
+            Ok(report::json(&report))
+        }
     }
-    Ok(report::json(&report))
 }
 
 fn measure(report: &Report, function: &str, metric: impl FnMut(&Value)) {
@@ -103,24 +174,60 @@ fn measure(report: &Report, function: &str, metric: impl FnMut(&Value)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Readers;
 
     #[test]
     fn every_kind_of_event_is_understood() {
-        let rule: Value =
-            serde_json::from_str(include_str!("../events/eventbridge-rule.json")).unwrap();
-        assert_eq!(request(&rule).unwrap(), Request::default());
-        let scheduler: Value =
-            serde_json::from_str(include_str!("../events/eventbridge-scheduler.json")).unwrap();
-        assert_eq!(request(&scheduler).unwrap(), Request::default());
-        let direct: Value = serde_json::from_str(include_str!("../events/direct.json")).unwrap();
+        let wanted = |text| wanted(&serde_json::from_str(text).unwrap()).unwrap();
+        let pass = Wanted::Pass(Request::default());
         assert_eq!(
-            request(&direct).unwrap(),
-            Request {
+            wanted(include_str!("../events/eventbridge-rule.json")),
+            pass
+        );
+        assert_eq!(
+            wanted(include_str!("../events/eventbridge-scheduler.json")),
+            pass
+        );
+        assert_eq!(
+            wanted(include_str!("../events/direct.json")),
+            Wanted::Pass(Request {
                 schedulers: vec!["myteacher-production".to_owned()],
                 dry_run: true,
-                clear_lockout: false,
-            }
+                ..Request::default()
+            })
         );
+        assert_eq!(
+            wanted(include_str!("../events/test-alert.json")),
+            Wanted::TestAlert(TestAlert {
+                schedule: Some("cron(0 10 1 * ? *)".to_owned()),
+                timezone: Some("Asia/Tokyo".to_owned()),
+            })
+        );
+        assert_eq!(
+            wanted(r#"{"test_alert":true}"#),
+            Wanted::TestAlert(TestAlert::default())
+        );
+    }
+
+    #[test]
+    fn subscriptions_are_counted_until_there_is_one_and_then_once_a_day() {
+        let memory = Memory::default();
+        let now: Timestamp = "2026-11-24T04:00:00Z".parse().unwrap();
+        let saw = |confirmed| Report {
+            at: now,
+            readers: Some(Observed::Known(Readers {
+                topic: "alerts".to_owned(),
+                confirmed,
+                pending: 1,
+            })),
+            ..Report::default()
+        };
+        assert!(memory.asks_for_readers(now));
+        memory.note(&saw(0));
+        assert!(memory.asks_for_readers(now));
+        memory.note(&saw(1));
+        assert!(!memory.asks_for_readers(now + SignedDuration::from_hours(23)));
+        assert!(memory.asks_for_readers(now + SignedDuration::from_hours(24)));
     }
 
     #[test]
@@ -129,9 +236,10 @@ mod tests {
             r#"[]"#,
             r#"{"schedulers":"one"}"#,
             r#"{"clear_lockout":true}"#,
+            r#"{"test_alert":"yes"}"#,
         ] {
             assert!(
-                request(&serde_json::from_str(bad).unwrap()).is_err(),
+                wanted(&serde_json::from_str(bad).unwrap()).is_err(),
                 "{bad}"
             );
         }

@@ -11,6 +11,7 @@
 //! | [`mod@line`] | log line → [`line::Line`], by the patterns in `src/presets` |
 //! | [`cron`], [`job`] | when a job should run, and what is its own |
 //! | [`snapshot`] | what one look showed: known, or unknown for a reason |
+//! | [`health`] | what an application's health endpoint says |
 //! | [`state`], [`history`] | what is remembered between passes, and how a look is folded into it |
 //! | [`due`] | what became of the runs that were due: answered, missed, lost |
 //! | [`condition`], [`cause`] | what can be wrong, and why, with proof |
@@ -23,6 +24,7 @@
 //! | [`message`] | a notification → mail, chat, JSON |
 //! | [`world`] | what a pass needs from outside |
 //! | [`aws`], [`local`] | the two worlds: AWS; files with a real or simulated clock |
+//! | [`http`] | asks servers of other people, within bounds |
 //! | [`pass`] | one pass; the only file that knows the order |
 //! | [`jobs`] | job tables from the application's list or from logs, and how each job stands |
 //! | [`operator`] | what a person changes in the state: silences |
@@ -48,7 +50,9 @@ pub mod config;
 pub mod cron;
 pub mod decide;
 pub mod due;
+pub mod health;
 pub mod history;
+pub mod http;
 pub mod incident;
 pub mod job;
 pub mod jobs;

@@ -110,6 +110,11 @@ pub enum JobEvent {
         /// How long it took, where the line says so in known words.
         took: Option<SignedDuration>,
     },
+    /// It ended, and has succeeded.
+    Succeeded {
+        /// How long it took, where the line says so in known words.
+        took: Option<SignedDuration>,
+    },
     /// It failed.
     Failed {
         /// How long it took, where the line says so in known words.

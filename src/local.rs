@@ -13,11 +13,13 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Config, Ecs, Scheduler};
+use crate::config::{Config, Ecs, Endpoint, Scheduler};
+use crate::health::Health;
+use crate::http::Http;
 use crate::line::{self, Kind, Line, LogEvent};
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts};
+use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, Readers, ServiceFacts};
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
@@ -40,6 +42,9 @@ const LEAD: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Debug)]
 pub struct LocalWorld {
     clock: Cell<Timestamp>,
+    /// The one moment at which a health endpoint can be asked.
+    present: Option<Timestamp>,
+    http: Http,
     timeline: Timeline,
     service: Option<ServiceHistory>,
     store: Store,
@@ -109,6 +114,8 @@ impl LocalWorld {
     pub fn new(timeline: Timeline, service: Option<ServiceHistory>) -> Self {
         Self {
             clock: Cell::new(Timestamp::UNIX_EPOCH),
+            present: None,
+            http: Http::default(),
             timeline,
             service,
             store: Store::Memory(RefCell::default()),
@@ -120,6 +127,12 @@ impl LocalWorld {
     /// Sets the clock.
     pub fn set_now(&self, now: Timestamp) {
         self.clock.set(now);
+    }
+
+    /// Says that a moment is the present: health endpoints are asked when the clock stands there,
+    /// and at no other time, because they tell nothing of the past.
+    pub fn set_present(&mut self, present: Timestamp) {
+        self.present = Some(present);
     }
 
     /// From the first to the last event of the logs; none if they hold none.
@@ -232,6 +245,19 @@ impl World for LocalWorld {
         history.at(ecs, self.now()).map(Observed::Known)
     }
 
+    async fn health(&self, scheduler: &Scheduler) -> Option<Observed<Health>> {
+        let endpoint = (scheduler.health.as_ref()).filter(|_| self.present == Some(self.now()))?;
+        let answer = self.http.health(endpoint, &scheduler.timezone).await;
+        Some(match answer {
+            Ok(health) => Observed::Known(health),
+            Err(error) => Observed::Unknown(error),
+        })
+    }
+
+    async fn readers(&self) -> Option<Observed<Readers>> {
+        None
+    }
+
     async fn publish(&self, message: &Message) -> Result<(), CallError> {
         self.published.borrow_mut().push(message.clone());
         Ok(())
@@ -244,6 +270,11 @@ impl World for LocalWorld {
         _remediation: &Remediation,
     ) -> Result<Option<String>, CallError> {
         Ok(None)
+    }
+
+    /// Does nothing: a look at files keeps no watch that a switch could wait for.
+    async fn ping(&self, _endpoint: &Endpoint) -> Result<(), CallError> {
+        Ok(())
     }
 }
 

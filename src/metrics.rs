@@ -11,9 +11,10 @@ pub const NAMESPACE: &str = "SchedulerWatchdog";
 /// One line for each scheduler that this pass judged before any other, and one for the pass.
 ///
 /// Per scheduler (dimension `Scheduler`): `SecondsSinceHeartbeat` (left out while it cannot be
-/// known), `Errors`, `OpenIncidents`, `BytesScanned`, `UndeliveredMessages`. For the pass
-/// (dimension `FunctionName`): `PassCompleted` (1 if everything was looked at and done, else 0),
-/// `Problems`.
+/// known), `Errors`, `OpenIncidents`, `BytesScanned`. For the pass (dimension `FunctionName`):
+/// `PassCompleted` (1 if everything was looked at and done, else 0), `Problems`,
+/// `OldestUndeliveredMessage` (its age in seconds; 0 if no message waits). Each metric costs: what
+/// no alarm needs by scheduler is counted once.
 pub fn lines(report: &Report, function: &str) -> Vec<Value> {
     let millis = report.at.as_millisecond();
     let mut lines: Vec<Value> = (report.schedulers.iter())
@@ -35,6 +36,14 @@ pub fn lines(report: &Report, function: &str) -> Vec<Value> {
                 "Problems",
                 "Count",
                 i64::try_from(problems + report.problems.len()).ok(),
+            ),
+            (
+                "OldestUndeliveredMessage",
+                "Seconds",
+                Some(
+                    (report.undelivered_since())
+                        .map_or(0, |since| report.at.duration_since(since).as_secs().max(0)),
+                ),
             ),
         ],
     ));
@@ -63,11 +72,6 @@ fn scheduler_line(scheduler: &SchedulerReport, millis: i64) -> Option<Value> {
                 "BytesScanned",
                 "Bytes",
                 i64::try_from(scheduler.scanned_bytes).ok(),
-            ),
-            (
-                "UndeliveredMessages",
-                "Count",
-                Some(i64::from(scheduler.undelivered)),
             ),
         ],
     ))
@@ -103,6 +107,34 @@ fn line(millis: i64, dimensions: &[(&str, &str)], metrics: &[(&str, &str, Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_age_of_the_oldest_message_that_waits_is_told_for_all_schedulers() {
+        let at: jiff::Timestamp = "2026-11-24T04:00:00Z".parse().unwrap();
+        let scheduler = |minutes: Option<i64>, superseded| SchedulerReport {
+            undelivered_since: minutes.map(|ago| at - jiff::SignedDuration::from_mins(ago)),
+            superseded,
+            ..SchedulerReport::default()
+        };
+        let age = |schedulers| {
+            let report = Report {
+                at,
+                schedulers,
+                ..Report::default()
+            };
+            let lines = lines(&report, "watchdog");
+            lines.last().unwrap()["OldestUndeliveredMessage"].clone()
+        };
+        assert_eq!(age(vec![]), 0);
+        assert_eq!(age(vec![scheduler(None, false)]), 0);
+        // The pass that was first tells of its own.
+        let all = vec![
+            scheduler(Some(5), false),
+            scheduler(Some(17), false),
+            scheduler(Some(30), true),
+        ];
+        assert_eq!(age(all), 17 * 60);
+    }
 
     #[test]
     fn an_unknown_figure_is_left_out() {

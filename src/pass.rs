@@ -6,13 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
 use crate::config::{Alerts, Config, Mistakes, Scheduler, StaleAfter};
-use crate::decide::{self, decide};
+use crate::decide::{self, TestAlert, decide};
 use crate::history;
 use crate::judge::{self, Silence};
 use crate::message::{self, Context};
 use crate::plan::{Notification, Plan};
 use crate::remedy;
-use crate::snapshot::{CallError, Fleet, Observed, Snapshot};
+use crate::snapshot::{CallError, Fleet, Observed, Readers, Snapshot};
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
@@ -49,10 +49,12 @@ pub struct Request {
     pub dry_run: bool,
     /// Lift the lock-out of the named schedulers.
     pub clear_lockout: bool,
+    /// Count the subscriptions to the alerts, too: one call more, which not each pass needs.
+    pub readers: bool,
 }
 
 /// What a pass saw, decided and did.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// When the pass began.
     pub at: Timestamp,
@@ -60,11 +62,57 @@ pub struct Report {
     pub dry_run: bool,
     /// One entry for each scheduler that was asked for, in the configuration's order.
     pub schedulers: Vec<SchedulerReport>,
+    /// Who is subscribed to the alerts, where that was asked.
+    pub readers: Option<Observed<Readers>>,
+    /// Messages of the watchdog's own that were delivered: about its configuration, and test
+    /// alerts.
+    pub delivered: u32,
     /// What went wrong with the pass as a whole.
     pub problems: Vec<String>,
 }
 
 impl Report {
+    /// One that begins.
+    fn at(now: Timestamp) -> Self {
+        Self {
+            at: now,
+            ..Self::default()
+        }
+    }
+
+    /// Notes who is subscribed to the alerts. That nobody is, is a problem of the pass: whatever
+    /// it decides, nobody will hear of it.
+    fn note_readers(&mut self, readers: Option<Observed<Readers>>) {
+        match &readers {
+            Some(Observed::Known(known)) if known.confirmed == 0 => {
+                warn!(topic = known.topic, "nobody is subscribed to the alerts");
+                self.problems.push(format!(
+                    "nobody is told of anything: {} has no confirmed subscription ({} not confirmed): \
+                     confirm it by the link in the mail from AWS, or subscribe somebody",
+                    known.topic, known.pending
+                ));
+            }
+            Some(Observed::Known(known)) if known.pending > 0 => {
+                let pending = known.pending;
+                warn!(
+                    topic = known.topic,
+                    pending, "subscriptions are not confirmed"
+                );
+            }
+            Some(Observed::Unknown(error)) => {
+                warn!(%error, "the subscriptions could not be counted");
+            }
+            Some(Observed::Known(_)) | None => {}
+        }
+        self.readers = readers;
+    }
+
+    /// Since when the oldest message waits that this pass left undelivered.
+    pub fn undelivered_since(&self) -> Option<Timestamp> {
+        let own = self.schedulers.iter().filter(|s| !s.superseded);
+        own.filter_map(|s| s.undelivered_since).min()
+    }
+
     /// Whether every scheduler was looked at, and all that was decided was done.
     pub fn is_complete(&self) -> bool {
         let fine = |s: &SchedulerReport| !s.skipped && s.problems.is_empty();
@@ -91,6 +139,8 @@ pub struct SchedulerReport {
     pub delivered: u32,
     /// Messages that still wait in the outbox.
     pub undelivered: u32,
+    /// When the oldest of them was decided.
+    pub undelivered_since: Option<Timestamp>,
     /// Incidents open after the pass.
     pub open_incidents: u32,
     /// A restart was made.
@@ -100,6 +150,20 @@ pub struct SchedulerReport {
     pub unseen: Vec<String>,
     /// What went wrong, each as a sentence that names the thing and the remedy.
     pub problems: Vec<String>,
+}
+
+impl SchedulerReport {
+    /// Notes what waits in the outbox, without what was delivered.
+    fn note_outbox(&mut self, outbox: &[Notification], delivered: &[String]) {
+        let waiting = || {
+            outbox
+                .iter()
+                .filter(|waiting| !delivered.contains(&waiting.id))
+        };
+        self.delivered = count(delivered.len());
+        self.undelivered = count(waiting().count());
+        self.undelivered_since = waiting().map(|waiting| waiting.at).min();
+    }
 }
 
 /// A scheduler with its state as loaded.
@@ -112,10 +176,8 @@ struct Loaded<'a> {
 /// Runs one pass over the schedulers that are asked for.
 pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Report {
     let mut report = Report {
-        at: world.now(),
         dry_run: request.dry_run,
-        schedulers: Vec::new(),
-        problems: Vec::new(),
+        ..Report::at(world.now())
     };
     let selected = match config.select(&request.schedulers) {
         Ok(selected) => selected,
@@ -124,7 +186,31 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
             return report;
         }
     };
-    let (mut loaded, mut reports) = load(world, &selected).await;
+    // Side by side: a count that gets no answer must not keep the looks waiting.
+    let readers = async {
+        match request.readers {
+            true => world.readers().await,
+            false => None,
+        }
+    };
+    let (mut reports, readers) =
+        futures::join!(attend_all(world, config, request, &selected), readers);
+    let order = |name: &str| selected.iter().position(|s| s.name == name);
+    reports.sort_by_key(|report| order(&report.name));
+    report.schedulers = reports;
+    report.note_readers(readers);
+    ping(world, config, request, &report).await;
+    report
+}
+
+/// All schedulers, in no particular order.
+async fn attend_all<W: World>(
+    world: &W,
+    config: &Config,
+    request: &Request,
+    selected: &[&Scheduler],
+) -> Vec<SchedulerReport> {
+    let (mut loaded, mut reports) = load(world, selected).await;
     let fleet = Fleet {
         watched: loaded.len(),
         firing: loaded.iter().filter(|l| l.state.is_down()).count(),
@@ -137,10 +223,24 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
         .collect::<Vec<_>>()
         .await;
     reports.extend(looked);
-    let order = |name: &str| selected.iter().position(|s| s.name == name);
-    reports.sort_by_key(|report| order(&report.name));
-    report.schedulers = reports;
-    report
+    reports
+}
+
+/// Tells the dead man's switch of a whole pass that is complete. That it could not be told is no
+/// failure of the pass: whoever runs the switch will notice.
+async fn ping<W: World>(world: &W, config: &Config, request: &Request, report: &Report) {
+    let Some(endpoint) = &config.alerts.ping else {
+        return;
+    };
+    // What another pass did, that pass tells.
+    let is_own = (report.schedulers.iter()).any(|scheduler| !scheduler.superseded);
+    let is_whole = request.schedulers.is_empty() && !request.dry_run;
+    if !(is_whole && is_own && report.is_complete()) {
+        return;
+    }
+    if let Err(error) = world.ping(endpoint).await {
+        warn!(%error, "the dead man's switch was not told of this pass");
+    }
 }
 
 /// Loads all states. Whose state cannot be had is not judged: its trouble hides no other's.
@@ -209,7 +309,7 @@ async fn attend<W: World>(
     let (plan, mut next) = decide(scheduler, &snapshot, &state, now);
     let restart = plan.remediation.clone().filter(|r| r.allowed());
     report.open_incidents = count(next.incidents.iter().filter(|i| i.is_open()).count());
-    report.undelivered = count(next.outbox.len());
+    report.note_outbox(&next.outbox, &[]);
     report.plan = Some(plan);
     if request.dry_run {
         return report;
@@ -263,8 +363,7 @@ async fn attend<W: World>(
             }
         }
     }
-    report.delivered = count(done.delivered.len());
-    report.undelivered = count(next.outbox.len() - done.delivered.len());
+    report.note_outbox(&next.outbox, &done.delivered);
     if done != Done::default()
         && let Err(error) = settle(world, &scheduler.name, &mut next, version, &done).await
     {
@@ -304,11 +403,19 @@ async fn collect<W: World>(
             _ => None,
         }
     };
-    let (probe, service) = futures::join!(probe, service);
+    let health = async {
+        if wanted.health {
+            world.health(scheduler).await
+        } else {
+            None
+        }
+    };
+    let (probe, service, health) = futures::join!(probe, service, health);
     Snapshot {
         log,
         probe,
         service,
+        health,
         fleet,
     }
 }
@@ -318,7 +425,8 @@ fn unseen(snapshot: &Snapshot) -> Vec<String> {
     let log = snapshot.log.unknown();
     let probe = snapshot.probe.as_ref().and_then(Observed::unknown);
     let service = snapshot.service.as_ref().and_then(Observed::unknown);
-    let mut unseen: Vec<String> = ([log, probe, service].into_iter().flatten())
+    let health = snapshot.health.as_ref().and_then(Observed::unknown);
+    let mut unseen: Vec<String> = ([log, probe, service, health].into_iter().flatten())
         .map(ToString::to_string)
         .collect();
     unseen.dedup();
@@ -405,14 +513,39 @@ async fn deliver<W: World>(
 /// configuration does it once, when it starts.
 pub async fn configuration<W: World>(world: &W, mistakes: Option<&Mistakes>) -> Report {
     let now = world.now();
-    let mut report = Report {
-        at: now,
-        dry_run: false,
-        schedulers: Vec::new(),
-        problems: (mistakes.iter().flat_map(|mistakes| &mistakes.0))
-            .map(ToString::to_string)
-            .collect(),
+    let mut report = Report::at(now);
+    report.problems = (mistakes.iter().flat_map(|mistakes| &mistakes.0))
+        .map(ToString::to_string)
+        .collect();
+    let decide = |state: &State| decide::configuration(CONFIGURATION, mistakes, state, now);
+    tell(world, &Alerts::default(), report, decide).await
+}
+
+/// Sends a message that only shows that messages arrive, and says who is subscribed.
+///
+/// It takes the same way as all others. Its state is that of the watchdog's own configuration.
+pub async fn test_alert<W: World>(world: &W, config: &Config, asked: &TestAlert) -> Report {
+    let now = world.now();
+    let mut report = Report::at(now);
+    report.note_readers(world.readers().await);
+    let readers = report.readers.clone();
+    let decide = |state: &State| {
+        decide::test_alert(config, asked, readers.as_ref(), state, now).unwrap_or_else(|| {
+            info!("a test alert was sent a moment ago; this call repeats it");
+            state.clone()
+        })
     };
+    tell(world, &config.alerts, report, decide).await
+}
+
+/// Tells what the watchdog has to say of itself: what stands in the outbox of its own state
+/// after a decision.
+async fn tell<W: World>(
+    world: &W,
+    alerts: &Alerts,
+    mut report: Report,
+    decide: impl FnOnce(&State) -> State,
+) -> Report {
     let (state, version) = match world.load(CONFIGURATION).await {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -420,7 +553,7 @@ pub async fn configuration<W: World>(world: &W, mistakes: Option<&Mistakes>) -> 
             return report;
         }
     };
-    let mut next = decide::configuration(CONFIGURATION, mistakes, &state, now);
+    let mut next = decide(&state);
     if next.outbox.is_empty() {
         return report;
     }
@@ -434,11 +567,12 @@ pub async fn configuration<W: World>(world: &W, mistakes: Option<&Mistakes>) -> 
     };
     let mut done = Done::default();
     for notification in &next.outbox {
-        match deliver(world, &Alerts::default(), None, notification).await {
+        match deliver(world, alerts, None, notification).await {
             Ok(()) => done.delivered.push(notification.id.clone()),
             Err(error) => (report.problems).push(format!("message not delivered: {error}")),
         }
     }
+    report.delivered = count(done.delivered.len());
     if let Err(error) = settle(world, CONFIGURATION, &mut next, version, &done).await {
         report.problems.push(format!("state not settled: {error}"));
     }

@@ -201,10 +201,12 @@ pub enum Occasion {
     Flapping,
     /// It is over.
     Resolved,
+    /// Nothing happened: it only shows that messages arrive.
+    Test,
 }
 
 impl Occasion {
-    /// Every occasion, for tables and tests.
+    /// Every occasion of an incident, for tables and tests; a test alert is of none.
     pub const ALL: [Self; 8] = [
         Self::Opened,
         Self::Changed,
@@ -227,6 +229,7 @@ impl Occasion {
             Self::LockedOut => "locked-out",
             Self::Flapping => "flapping",
             Self::Resolved => "resolved",
+            Self::Test => "test",
         }
     }
 }
@@ -267,6 +270,23 @@ impl Notification {
     /// The job that it is about, if it is about one.
     pub fn job(&self) -> Option<&str> {
         (self.subject.as_deref()).filter(|_| self.condition.slot().is_of_jobs())
+    }
+
+    /// Whether it says that the trouble is over. A run by hand that went well is no end: what
+    /// should start the next one is still broken.
+    pub fn is_over(&self) -> bool {
+        let by_hand = matches!(
+            self.handling,
+            Handling::Cured {
+                cure: CureKind::RunTask,
+                ..
+            }
+        );
+        match self.occasion {
+            Occasion::Resolved => true,
+            Occasion::Remediated => !by_hand,
+            _ => false,
+        }
     }
 
     /// The name of the root cause; `unknown` without proof.
@@ -391,6 +411,9 @@ pub enum Gate {
     CauseNotRestartable,
     /// No line of another kind proves that the logs themselves are alive.
     LogsNotProvenAlive,
+    /// The application's health endpoint says that the scheduler runs although its lines are
+    /// missing.
+    HealthSaysAlive,
     /// The log could not be read in this pass.
     LogUnknown,
     /// ECS could not be asked in this pass.
@@ -427,12 +450,13 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate, for tables and tests.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::TooEarly,
         Self::JobMayBeRunning,
         Self::ConditionNotRestartable,
         Self::CauseNotRestartable,
         Self::LogsNotProvenAlive,
+        Self::HealthSaysAlive,
         Self::LogUnknown,
         Self::EcsUnknown,
         Self::ServiceNotActive,
@@ -459,6 +483,7 @@ impl Gate {
             Self::ConditionNotRestartable => "condition-not-restartable",
             Self::CauseNotRestartable => "cause-not-restartable",
             Self::LogsNotProvenAlive => "logs-not-proven-alive",
+            Self::HealthSaysAlive => "health-says-alive",
             Self::LogUnknown => "log-unknown",
             Self::EcsUnknown => "ecs-unknown",
             Self::ServiceNotActive => "service-not-active",

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::condition::{Condition, Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
+use crate::health::Sign;
 use crate::judge::Look;
 use crate::plan::{CureKind, Gate, Handling, Occasion, Remediation, Verdict};
 use crate::silence::Quiet;
@@ -71,6 +72,7 @@ pub fn follow_up(
         }
         let attempt = &mut state.restarts.attempts[index];
         (attempt.outcome, attempt.failed_calls) = (next, failed_calls);
+        attempt.note_task();
         let told = match &attempt.outcome {
             Outcome::Proven { .. } => Some(Occasion::Remediated),
             Outcome::Failed { .. } => Some(Occasion::RemediationFailed),
@@ -213,19 +215,24 @@ fn gates(
         Gate::TooEarly,
         incident.fired_at.is_none_or(|at| since(at) < rules.after),
     );
-    let busy = match (incident.slot, &incident.subject) {
-        (Slot::Replica, Some(task)) => look.busy_tasks.contains(task),
+    let busy = match (cure, &incident.subject) {
+        (CureKind::RunTask, _) => !look.busy_tasks.is_empty(),
+        (CureKind::StopTask, Some(task)) => look.busy_tasks.contains(task),
         _ => !look.silence.running.is_empty(),
     };
     close(Gate::JobMayBeRunning, busy);
     close(
         Gate::ConditionNotRestartable,
-        !condition_allows(incident.condition, cure),
+        !condition_allows(incident.condition, cure, look),
     );
     close(Gate::CauseNotRestartable, !cause_allows(incident));
     close(Gate::LogUnknown, snapshot.log.known().is_none());
     let lines_needed = incident.condition == Condition::SchedulerSilent;
     close(Gate::LogsNotProvenAlive, lines_needed && !look.logs_alive);
+    close(
+        Gate::HealthSaysAlive,
+        incident.slot == Slot::Loop && look.health == Some(Sign::Alive),
+    );
 
     match snapshot.service.as_ref().and_then(Observed::known) {
         None => close(Gate::EcsUnknown, true),
@@ -276,7 +283,11 @@ fn gates(
     closed
 }
 
-fn condition_allows(condition: Condition, cure: CureKind) -> bool {
+fn condition_allows(condition: Condition, cure: CureKind, look: &Look) -> bool {
+    // Where tasks are started and fail, or say nothing, one more would fare the same.
+    if cure == CureKind::RunTask {
+        return condition == Condition::ServiceDown && look.none_started;
+    }
     match condition.restart() {
         RestartHelps::Yes => cure != CureKind::StopTask,
         RestartHelps::OneTask => cure == CureKind::StopTask,
@@ -294,13 +305,18 @@ fn cause_allows(incident: &Incident) -> bool {
     }
 }
 
-/// Whether the scheduler's containers run images that a tag cannot move under.
+/// Whether the scheduler's containers run images that a tag cannot move under. Of tasks that run
+/// once the newest tells, though it has ended.
 fn images_pinned(scheduler: &Scheduler, facts: &ServiceFacts) -> bool {
+    let newest = (facts.tasks.iter())
+        .filter(|_| scheduler.runs_as_tasks())
+        .max_by_key(|task| task.started_at);
     let name = scheduler
         .ecs
         .as_ref()
         .and_then(|ecs| ecs.container.as_ref());
-    let mut images = (facts.running())
+    let mut images = (facts.running().filter(|_| newest.is_none()))
+        .chain(newest)
         .flat_map(|task| &task.containers)
         .filter(|container| name.is_none_or(|name| container.name == *name))
         .map(|container| container.image.contains("@sha256:"))
@@ -369,6 +385,7 @@ pub fn settle(state: &mut State, answer: &Result<Option<String>, CallError>) {
             attempt.outcome = Outcome::Made {
                 started: started.clone(),
             };
+            attempt.note_task();
         }
         // Whether it was made shows at ECS; until then the claim stands.
         Err(error) if error.may_have_been_done() => {}
@@ -432,6 +449,18 @@ pub fn handling(
             attempt: remediation.attempt,
         },
         (Some(attempt), planned) => match (&attempt.outcome, planned) {
+            // It was proven, and the trouble goes on: that cure is over.
+            (Outcome::Proven { .. }, planned)
+                if incident.phase == Phase::Firing && occasion != Occasion::Remediated =>
+            {
+                planned.map_or(Handling::Watching, withheld)
+            }
+            // A run by hand brings no schedule back.
+            (Outcome::Proven { .. }, _)
+                if attempt.cure == CureKind::RunTask && occasion == Occasion::Resolved =>
+            {
+                Handling::CameBack
+            }
             (Outcome::Proven { at }, _) => Handling::Cured {
                 cure: attempt.cure,
                 at: attempt.claimed_at,
@@ -457,10 +486,7 @@ pub fn handling(
             }
             _ => Handling::CameBack,
         },
-        (None, Some(remediation)) => Handling::Withheld {
-            cure: remediation.cure,
-            blocked_by: remediation.blocked_by.clone(),
-        },
+        (None, Some(remediation)) => withheld(remediation),
         (None, None) if occasion == Occasion::Resolved && never_ran(incident) => {
             Handling::NotDueAnyMore
         }
@@ -473,4 +499,11 @@ pub fn handling(
 fn never_ran(incident: &Incident) -> bool {
     let ran = |fact: &Fact| matches!(fact, Fact::LastRun { at: Some(_) });
     incident.slot == Slot::JobRuns && incident.subject.is_some() && !incident.proof.iter().any(ran)
+}
+
+fn withheld(remediation: &Remediation) -> Handling {
+    Handling::Withheld {
+        cure: remediation.cure,
+        blocked_by: remediation.blocked_by.clone(),
+    }
 }

@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 
 use crate::pass::{Report, SchedulerReport};
 use crate::plan::Plan;
+use crate::snapshot::{Observed, Readers};
 
 /// The report for machines.
 ///
-/// `at` and `completed` tell of the pass, `schedulers` has one object each. What rests on the
+/// `at` and `completed` tell of the pass, `schedulers` has one object each. `readers` counts the
+/// subscriptions to the alerts in a pass that asked, else it is null. What rests on the
 /// decision (`verdict`, `reason`, `silent_seconds`, `remediation`, …) is null where none could
 /// be made; `problems` says why.
 pub fn json(report: &Report) -> Value {
@@ -19,8 +21,21 @@ pub fn json(report: &Report) -> Value {
         "completed": report.is_complete(),
         "dry_run": report.dry_run,
         "problems": report.problems,
+        "readers": report.readers.as_ref().map(readers),
+        "delivered": report.delivered,
         "schedulers": schedulers,
     })
+}
+
+fn readers(readers: &Observed<Readers>) -> Value {
+    match readers {
+        Observed::Known(readers) => json!({
+            "topic": readers.topic,
+            "confirmed": readers.confirmed,
+            "pending": readers.pending,
+        }),
+        Observed::Unknown(error) => json!({ "unseen": error.to_string() }),
+    }
 }
 
 fn scheduler(report: &SchedulerReport) -> Value {
@@ -128,6 +143,21 @@ pub fn text(report: &Report) -> String {
             say(format!("problem: {problem}"));
         }
     }
+    match &report.readers {
+        Some(Observed::Known(readers)) => {
+            let Readers {
+                confirmed, pending, ..
+            } = readers;
+            let _ = writeln!(
+                text,
+                "subscriptions to the alerts: {confirmed} confirmed, {pending} not confirmed"
+            );
+        }
+        Some(Observed::Unknown(error)) => {
+            let _ = writeln!(text, "subscriptions to the alerts not seen: {error}");
+        }
+        None => {}
+    }
     for problem in &report.problems {
         let _ = writeln!(text, "problem: {problem}");
     }
@@ -204,6 +234,7 @@ mod tests {
             truncated: true,
             delivered: 1,
             undelivered: 0,
+            undelivered_since: None,
             open_incidents: 1,
             restarted: false,
             unseen: vec!["missing: service `web` does not exist".to_owned()],
@@ -229,6 +260,12 @@ mod tests {
         Report {
             at: at(),
             dry_run: false,
+            readers: Some(Observed::Known(Readers {
+                topic: "arn:aws:sns:ap-northeast-1:123456789012:alerts".to_owned(),
+                confirmed: 2,
+                pending: 1,
+            })),
+            delivered: 0,
             problems: Vec::new(),
             schedulers: vec![looked_at, unreadable, skipped],
         }

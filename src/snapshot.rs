@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
 use crate::line::Line;
 
 /// A signal: known, or unknown for a stated reason. Never guessed.
@@ -110,6 +111,17 @@ impl fmt::Display for Obstacle {
     }
 }
 
+/// Who is subscribed to the alerts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readers {
+    /// The topic, as commands name it.
+    pub topic: String,
+    /// Subscriptions that get every message.
+    pub confirmed: u32,
+    /// Subscriptions that get none until somebody confirms them.
+    pub pending: u32,
+}
+
 /// Everything that one pass saw of one scheduler.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -119,6 +131,9 @@ pub struct Snapshot {
     pub probe: Option<Observed<Probe>>,
     /// What ECS says; asked only on suspicion and where it is configured.
     pub service: Option<Observed<ServiceFacts>>,
+    /// What the application's health endpoint says; asked only on suspicion and where it is
+    /// configured.
+    pub health: Option<Observed<Health>>,
     /// The other schedulers that the same function watches.
     pub fleet: Fleet,
 }
@@ -192,7 +207,8 @@ pub struct Deployment {
 pub struct Task {
     /// The last part of its ARN; also the last part of its log stream's name.
     pub id: String,
-    /// For a service's task the deployment's id.
+    /// For a service's task the deployment's id; `events-rule/…` or `chronos-schedule/…` for one
+    /// that EventBridge started.
     pub started_by: String,
     /// `PROVISIONING`, `PENDING`, `RUNNING`, `STOPPED`, …
     pub last_status: String,
@@ -214,6 +230,16 @@ impl Task {
     /// Whether its containers run now.
     pub fn is_running(&self) -> bool {
         self.last_status == "RUNNING"
+    }
+
+    /// Whether it has come to its end.
+    pub fn is_stopped(&self) -> bool {
+        self.last_status == "STOPPED" || self.stopped_at.is_some()
+    }
+
+    /// Whether a service keeps it: those tasks carry the id of its deployment.
+    pub fn is_of_service(&self) -> bool {
+        self.started_by.starts_with("ecs-svc/")
     }
 }
 

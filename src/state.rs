@@ -66,6 +66,9 @@ pub struct State {
     /// Silences that somebody asked for, oldest first; those that are over are forgotten.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub silences: Vec<OneOff>,
+    /// The newest test alert; only in the state of the watchdog's own configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_alert_at: Option<Timestamp>,
     /// Fields of a version that this program does not know; kept as they are.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
@@ -187,6 +190,14 @@ pub struct Restarts {
     pub healthy_since: Option<Timestamp>,
 }
 
+impl Restarts {
+    /// Whether the watchdog started that task itself, by RunTask.
+    pub fn started(&self, task: &str) -> bool {
+        (self.attempts.iter())
+            .any(|a| a.cure == CureKind::RunTask && a.task.as_deref() == Some(task))
+    }
+}
+
 /// One restart, from the claim to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -194,7 +205,8 @@ pub struct Attempt {
     pub incident: String,
     /// The cure.
     pub cure: CureKind,
-    /// The task that was stopped, for [`CureKind::StopTask`].
+    /// The task that was stopped, for [`CureKind::StopTask`]; the one that was started, for
+    /// [`CureKind::RunTask`], once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// Marks what RunTask starts, and makes a repeated call harmless.
@@ -241,6 +253,15 @@ pub enum Outcome {
 }
 
 impl Attempt {
+    /// Remembers the task that RunTask started, beyond its proof.
+    pub fn note_task(&mut self) {
+        if let (CureKind::RunTask, Outcome::Made { started }) = (self.cure, &self.outcome)
+            && started.is_some()
+        {
+            self.task.clone_from(started);
+        }
+    }
+
     /// Whether it was really made, as far as is known; only these count against the caps.
     pub fn counts(&self) -> bool {
         matches!(

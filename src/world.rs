@@ -5,10 +5,11 @@
 
 use jiff::Timestamp;
 
-use crate::config::{Ecs, Scheduler};
+use crate::config::{Ecs, Endpoint, Scheduler};
+use crate::health::Health;
 use crate::message::Message;
 use crate::plan::Remediation;
-use crate::snapshot::{CallError, LogWindow, Observed, Probe, ServiceFacts};
+use crate::snapshot::{CallError, LogWindow, Observed, Probe, Readers, ServiceFacts};
 use crate::state::{State, Unreadable};
 
 /// The version of a stored state, for the conditional write; 0 before the first write.
@@ -59,6 +60,13 @@ pub trait World {
     /// What ECS says of the service or the tasks; none in a world without ECS.
     async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>>;
 
+    /// What the application's health endpoint says; none where none is configured, and in a world
+    /// that is not the present.
+    async fn health(&self, scheduler: &Scheduler) -> Option<Observed<Health>>;
+
+    /// Who is subscribed to the alerts; none in a world without subscriptions.
+    async fn readers(&self) -> Option<Observed<Readers>>;
+
     /// Delivers a message.
     async fn publish(&self, message: &Message) -> Result<(), CallError>;
 
@@ -69,6 +77,9 @@ pub trait World {
         scheduler: &Scheduler,
         remediation: &Remediation,
     ) -> Result<Option<String>, CallError>;
+
+    /// Tells a dead man's switch that a pass is complete.
+    async fn ping(&self, endpoint: &Endpoint) -> Result<(), CallError>;
 }
 
 /// Why a state could not be read or written.

@@ -6,8 +6,8 @@ Run it with the Python of .tools/ministack and MiniStack's own environment varia
         .tools/ministack/bin/python tools/emulator.py
 
 EMULATOR_SECONDS_PER_MINUTE (default 60) makes the minutes of `rate(…)` schedules shorter. No other clock changes.
-EMULATOR_SERVICE_AGE_MINUTES (default 0) makes an ECS service and its tasks that old when it is created. What is
-deployed later is new.
+EMULATOR_SERVICE_AGE_MINUTES (default 0) makes an ECS service and its tasks that old when it is created, and a task that
+EventBridge Scheduler starts. What is deployed or run later by others is new.
 
 Every correction replaces one function of MiniStack 1.5 and stops with an error if that function is gone.
 """
@@ -134,19 +134,26 @@ def started_by_deployment(original):
 service_age = timedelta(minutes=float(os.environ.get("EMULATOR_SERVICE_AGE_MINUTES", "0")))
 
 
+def age(things):
+    """Move the beginning of things into the past."""
+    if not service_age:
+        return
+    then = (datetime.now(timezone.utc) - service_age).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for thing in things:
+        thing.update({field: then for field in ("createdAt", "updatedAt", "startedAt") if thing.get(field)})
+
+
 def age_service(cluster, name):
     """Move the beginning of a service, of its deployment and of its tasks into the past."""
     service = ecs._services.get(f"{cluster}/{name}")
-    if not service or not service_age:
+    if not service:
         return
-    then = (datetime.now(timezone.utc) - service_age).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     tasks = [
         task
         for task in ecs._tasks.values()
         if task.get("group") == f"service:{name}" and short(task.get("clusterArn")) == cluster
     ]
-    for thing in [service, *service["deployments"], *tasks]:
-        thing.update({field: then for field in ("createdAt", "updatedAt", "startedAt") if thing.get(field)})
+    age([service, *service["deployments"], *tasks])
 
 
 def with_living_services(original):
@@ -157,6 +164,8 @@ def with_living_services(original):
         response = original(action, data)
         if action == "CreateService":
             age_service(short(data.get("cluster")), data.get("serviceName"))
+        if action == "RunTask" and str(data.get("startedBy", "")).startswith("chronos-schedule/"):
+            age([task for task in ecs._tasks.values() if task.get("startedBy") == data["startedBy"]])
         if action == "StopTask":
             cluster = short(data.get("cluster"))
             task = ecs._resolve_task(data.get("task", ""), cluster) or {}

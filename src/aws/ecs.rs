@@ -54,13 +54,18 @@ pub(super) async fn service(aws: &Aws, ecs: &Ecs) -> Result<ServiceFacts, CallEr
             }
             Ok(facts)
         }
-        EcsTarget::TaskDefinition { definition, .. } => Ok(ServiceFacts {
-            status: "ACTIVE".to_owned(),
-            controller: "ECS".to_owned(),
-            desired: 1,
-            tasks: place.tasks(Of::Family(family(definition))).await?,
-            ..ServiceFacts::default()
-        }),
+        EcsTarget::TaskDefinition { definition, .. } => {
+            let mut tasks = place.tasks(Of::Family(family(definition))).await?;
+            // A service may run the same definition, with another command.
+            tasks.retain(|task| !task.is_of_service());
+            Ok(ServiceFacts {
+                status: "ACTIVE".to_owned(),
+                controller: "ECS".to_owned(),
+                desired: 1,
+                tasks,
+                ..ServiceFacts::default()
+            })
+        }
     }
 }
 

@@ -14,8 +14,8 @@
 //! should rather take the message from a queue or a function; SNS does not tell subscribers of
 //! one protocol apart.
 //!
-//! Needs `sns:Publish` on the topic, and `kms:GenerateDataKey*` and `kms:Decrypt` on its key
-//! where it is encrypted under one.
+//! Needs `sns:Publish` and `sns:GetTopicAttributes` on the topic, and `kms:GenerateDataKey*` and
+//! `kms:Decrypt` on its key where it is encrypted under one.
 
 use aws_sdk_sns::types::MessageAttributeValue;
 use serde_json::json;
@@ -23,7 +23,7 @@ use serde_json::json;
 use super::Aws;
 use super::obstacle::{Call, cut};
 use crate::message::Message;
-use crate::snapshot::CallError;
+use crate::snapshot::{CallError, Obstacle, Readers};
 
 /// SNS's limit is 256 KiB with the attributes, for which 4 KiB are set aside.
 const MOST_BYTES: usize = (256 - 4) * 1024;
@@ -40,7 +40,6 @@ const MOST_ATTRIBUTE: usize = 512;
 
 /// Publishes a message to everybody who subscribed to the topic.
 pub(super) async fn publish(aws: &Aws, topic: &str, message: &Message) -> Result<(), CallError> {
-    let region = topic.split(':').nth(3).unwrap_or_default();
     let mut publish = (aws.sns().publish())
         .topic_arn(topic)
         .subject(subject(&message.subject))
@@ -56,24 +55,62 @@ pub(super) async fn publish(aws: &Aws, topic: &str, message: &Message) -> Result
             publish = publish.message_attributes(name, value);
         }
     }
-    let mut config = aws_sdk_sns::config::Builder::new();
-    if !region.is_empty() && region != aws.region() {
-        // SNS knows a topic in its own region only.
-        config.set_region(Some(aws_sdk_sns::config::Region::new(region.to_owned())));
-    }
-    let call = Call {
-        action: "sns:Publish",
-        thing: &format!("topic {topic}"),
-        remedy: "check `topic_arn` in [alerts], or WATCHDOG_TOPIC_ARN",
-        region: if region.is_empty() {
-            aws.region()
-        } else {
-            region
-        },
-    };
-    (publish.customize().config_override(config).send().await)
+    let region = region(aws, topic);
+    let publish = publish.customize().config_override(config(region));
+    (publish.send().await)
         .map(|_| ())
-        .map_err(|error| call.error(&error))
+        .map_err(|error| call("sns:Publish", &named(topic), region).error(&error))
+}
+
+/// Counts who is subscribed to the topic, in one call.
+pub(super) async fn readers(aws: &Aws, topic: &str) -> Result<Readers, CallError> {
+    let region = region(aws, topic);
+    let thing = named(topic);
+    let call = call("sns:GetTopicAttributes", &thing, region);
+    let answer = (aws.sns().get_topic_attributes())
+        .topic_arn(topic)
+        .customize()
+        .config_override(config(region))
+        .send()
+        .await
+        .map_err(|error| call.error(&error))?;
+    let count = |name: &str| -> Option<u32> { answer.attributes()?.get(name)?.parse().ok() };
+    let counts = (count("SubscriptionsConfirmed")).zip(count("SubscriptionsPending"));
+    let (confirmed, pending) = counts.ok_or_else(|| {
+        call.because(
+            Obstacle::Failed,
+            "does not say how many subscriptions it has",
+        )
+    })?;
+    Ok(Readers {
+        topic: topic.to_owned(),
+        confirmed,
+        pending,
+    })
+}
+
+/// A topic's region; SNS knows a topic in its own region only.
+fn region<'a>(aws: &'a Aws, topic: &'a str) -> &'a str {
+    let named = topic.split(':').nth(3).filter(|region| !region.is_empty());
+    named.unwrap_or_else(|| aws.region())
+}
+
+fn config(region: &str) -> aws_sdk_sns::config::Builder {
+    let region = aws_sdk_sns::config::Region::new(region.to_owned());
+    aws_sdk_sns::config::Builder::new().region(region)
+}
+
+fn named(topic: &str) -> String {
+    format!("topic {topic}")
+}
+
+fn call<'a>(action: &'a str, thing: &'a str, region: &'a str) -> Call<'a> {
+    Call {
+        action,
+        thing,
+        remedy: "check `topic_arn` in [alerts], or WATCHDOG_TOPIC_ARN",
+        region,
+    }
 }
 
 /// For filter policies. An attribute without a value is refused by SNS, and left out.
@@ -241,6 +278,42 @@ mod tests {
             })
             .then_output(|| PublishOutput::builder().message_id("1").build());
         publish(&aws(&rule), TOPIC, &message()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn subscriptions_are_counted_in_one_call() {
+        use aws_sdk_sns::operation::get_topic_attributes::GetTopicAttributesOutput;
+        let rule = mock!(Client::get_topic_attributes)
+            .match_requests(|get| get.topic_arn() == Some(TOPIC))
+            .sequence()
+            .output(|| {
+                GetTopicAttributesOutput::builder()
+                    .attributes("SubscriptionsConfirmed", "2")
+                    .attributes("SubscriptionsPending", "1")
+                    .build()
+            })
+            .output(|| GetTopicAttributesOutput::builder().build())
+            .http_status(
+                403,
+                xml_error(
+                    "AuthorizationError",
+                    "User: arn:aws:sts::1:assumed-role/R/S is not authorized to perform: SNS:GetTopicAttributes on resource: arn:aws:sns:ap-northeast-1:123456789012:alerts because no identity-based policy allows the SNS:GetTopicAttributes action",
+                ),
+            )
+            .build();
+        let aws = aws(&rule);
+        let counted = Readers {
+            topic: TOPIC.to_owned(),
+            confirmed: 2,
+            pending: 1,
+        };
+        assert_eq!(readers(&aws, TOPIC).await, Ok(counted));
+        // An answer without the figures is no zero.
+        let unclear = readers(&aws, TOPIC).await.unwrap_err();
+        assert_eq!(unclear.kind, Obstacle::Failed);
+        let denied = readers(&aws, TOPIC).await.unwrap_err();
+        assert_eq!(denied.kind, Obstacle::Denied);
+        assert!(denied.detail.contains("SNS:GetTopicAttributes"), "{denied}");
     }
 
     #[tokio::test]

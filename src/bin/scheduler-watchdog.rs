@@ -40,7 +40,8 @@ async fn main() -> Result<(), Error> {
     }
     // The all-clear after a wrong configuration is said once, by the first pass with a good one.
     let fresh = Cell::new(true);
-    let (aws, config, environment, fresh) = (&aws, &config, &environment, &fresh);
+    let memory = lambda::Memory::default();
+    let (aws, config, environment, fresh, memory) = (&aws, &config, &environment, &fresh, &memory);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let read = match config.get() {
             Some(usable) => Ok(usable),
@@ -80,7 +81,7 @@ async fn main() -> Result<(), Error> {
         let function = environment
             .get("AWS_LAMBDA_FUNCTION_NAME")
             .unwrap_or_default();
-        lambda::handle(&world, config, &event.payload, function, |metric| {
+        lambda::handle(&world, config, memory, &event.payload, function, |metric| {
             println!("{metric}")
         })
         .await

@@ -131,6 +131,16 @@ pub(crate) struct ErrorPattern {
     pub own: bool,
 }
 
+/// How a scheduler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SetUp {
+    /// In a container that stays up, as a loop mostly.
+    Container,
+    /// Each run in a task of its own.
+    Tasks,
+}
+
 /// One thing that a person can do.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,6 +157,9 @@ pub(crate) struct Step {
     /// It is shown only for these conditions; for all, if empty.
     #[serde(default)]
     pub conditions: Vec<String>,
+    /// It is shown only where the scheduler runs so; everywhere, if not said.
+    #[serde(default)]
+    pub only: Option<SetUp>,
 }
 
 /// An example for the tests.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{Config, Mistakes, read};
+use super::{Config, Endpoint, Mistakes, read};
 
 /// The environment variables that the program knows, read once at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,10 +35,16 @@ const PACKED: &str = "watchdog.toml";
 
 /// One variable and the place of its value in the configuration file's terms. The order is
 /// that of the tables in the file, because the document is built from them in turn.
-const VARIABLES: [(&str, &str, Shape); 20] = [
+const VARIABLES: [(&str, &str, Shape); 24] = [
     ("WATCHDOG_TOPIC_ARN", "alerts.topic_arn", Shape::Text),
     ("WATCHDOG_LANGUAGE", "alerts.language", Shape::Text),
     ("WATCHDOG_HIDE_EMAILS", "alerts.hide_emails", Shape::Literal),
+    ("WATCHDOG_PING_URL", "alerts.ping_url", Shape::Text),
+    (
+        "WATCHDOG_PING_ALLOW_PRIVATE",
+        "alerts.ping_allow_private",
+        Shape::Literal,
+    ),
     ("WATCHDOG_SCHEDULER", "scheduler.name", Shape::Text),
     ("WATCHDOG_LOG_GROUPS", "scheduler.log_groups", Shape::List),
     (
@@ -49,6 +55,12 @@ const VARIABLES: [(&str, &str, Shape); 20] = [
     ("WATCHDOG_PRESET", "scheduler.preset", Shape::Text),
     ("WATCHDOG_STALE_AFTER", "scheduler.stale_after", Shape::Text),
     ("WATCHDOG_TIMEZONE", "scheduler.timezone", Shape::Text),
+    ("WATCHDOG_HEALTH_URL", "scheduler.health_url", Shape::Text),
+    (
+        "WATCHDOG_HEALTH_ALLOW_PRIVATE",
+        "scheduler.health_allow_private",
+        Shape::Literal,
+    ),
     ("WATCHDOG_ECS_CLUSTER", "scheduler.ecs.cluster", Shape::Text),
     ("WATCHDOG_ECS_SERVICE", "scheduler.ecs.service", Shape::Text),
     (
@@ -150,11 +162,21 @@ impl Environment {
         })
     }
 
-    /// Fills in what a file leaves to the deployment: the alert topic.
-    pub fn complete(&self, mut config: Config) -> Config {
+    /// Fills in what a file leaves to the deployment: the alert topic and the dead man's switch.
+    ///
+    /// # Errors
+    /// The switch's URL is none.
+    pub fn complete(&self, mut config: Config) -> Result<Config, Mistakes> {
         let topic = self.get("WATCHDOG_TOPIC_ARN").map(str::to_owned);
         config.alerts.topic_arn = config.alerts.topic_arn.or(topic);
-        config
+        if config.alerts.ping.is_none()
+            && let Some(url) = self.get("WATCHDOG_PING_URL")
+        {
+            let allow_private = self.get("WATCHDOG_PING_ALLOW_PRIVATE") == Some("true");
+            let ping = Endpoint::parse(url, allow_private);
+            config.alerts.ping = Some(ping.map_err(|why| Mistakes::at("WATCHDOG_PING_URL", why))?);
+        }
+        Ok(config)
     }
 
     /// The variables as a TOML document, and for each of its lines the variable behind it.
@@ -232,7 +254,7 @@ pub fn load(origin: &Origin, environment: &Environment) -> Result<Config, Mistak
             format!("the parameter `{name}` is read from AWS only; give --config FILE"),
         )),
     }?;
-    Ok(environment.complete(config))
+    environment.complete(config)
 }
 
 /// Decides where the configuration comes from.

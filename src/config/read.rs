@@ -9,8 +9,8 @@ use toml_span::de_helpers::TableHelper;
 use toml_span::{DeserError, Deserialize, Error, ErrorKind, Span, Spanned, Value};
 
 use super::{
-    Alerts, Config, Cure, Ecs, EcsTarget, ErrorRules, Language, Limits, Mistake, Mistakes,
-    Remediation, ReplicaCure, Scheduler, StaleAfter,
+    Alerts, Config, Cure, Ecs, EcsTarget, Endpoint, ErrorRules, Language, Limits, Mistake,
+    Mistakes, Remediation, ReplicaCure, Scheduler, StaleAfter,
 };
 use crate::cron::Cron;
 use crate::line::{PatternKind, PatternSpec, Preset};
@@ -181,6 +181,22 @@ impl<'de> Reader<'de> {
         Some(value.value)
     }
 
+    /// A URL that is asked, and whether it may lead into a private network.
+    fn endpoint(&mut self, url: &'static str, allow_private: &'static str) -> Option<Endpoint> {
+        let is_given = self.table.contains(url);
+        let endpoint = self.text::<Endpoint>(url);
+        let allowed = self.table.optional_s::<bool>(allow_private);
+        let allowed = allowed.filter(|allowed| allowed.value);
+        if let Some(allowed) = &allowed
+            && !is_given
+        {
+            self.mistake(allowed.span, format!("`{allow_private}` needs `{url}`"));
+        }
+        let mut endpoint = endpoint?;
+        endpoint.allow_private = allowed.is_some();
+        Some(endpoint)
+    }
+
     fn mistake(&mut self, span: Span, message: impl Into<String>) {
         self.table.errors.push(custom(span, message));
     }
@@ -245,6 +261,7 @@ impl Default for Alerts {
             // Who needs an address finds it in the log; mail and chat keep it for ever.
             hide_emails: true,
             remind_after: SignedDuration::from_hours(1),
+            ping: None,
         }
     }
 }
@@ -260,6 +277,7 @@ impl<'de> Deserialize<'de> for Alerts {
             remind_after: reader
                 .duration("remind_after", minutes(5), hours(24))
                 .unwrap_or(default.remind_after),
+            ping: reader.endpoint("ping_url", "ping_allow_private"),
         };
         reader.finish(Some(alerts))
     }
@@ -343,6 +361,7 @@ impl<'de> Deserialize<'de> for Scheduler {
             .duration("startup_grace", SignedDuration::ZERO, hours(1))
             .unwrap_or(minutes(3));
         let ecs: Option<Ecs> = reader.get("ecs");
+        let health = reader.endpoint("health_url", "health_allow_private");
         let errors = reader.get("errors").unwrap_or_default();
         let environment = reader.text::<NonEmpty>("environment").map(|name| name.0);
         let by_preset = preset.as_ref().is_some_and(Preset::done_means_success);
@@ -395,6 +414,7 @@ impl<'de> Deserialize<'de> for Scheduler {
                 timezone,
                 startup_grace,
                 ecs,
+                health,
                 errors,
                 environment,
                 done_means_success,
@@ -630,6 +650,12 @@ impl FromText for TopicArn {
     }
 }
 
+impl FromText for Endpoint {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text, false)
+    }
+}
+
 impl FromText for SignedDuration {
     fn from_text(text: &str) -> Result<Self, String> {
         text.parse()
@@ -735,6 +761,7 @@ impl FromText for PatternKind {
             ("idle", Self::Idle),
             ("started", Self::Started),
             ("ended", Self::Ended),
+            ("succeeded", Self::Succeeded),
             ("failed", Self::Failed),
             ("skipped", Self::Skipped),
             ("boot", Self::Boot),

@@ -46,6 +46,9 @@ pub struct JobHistory {
     /// The newest end.
     #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub ended_at: Option<Timestamp>,
+    /// The newest end that a line called a success.
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
+    pub succeeded_at: Option<Timestamp>,
     /// The newest failure.
     #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub failed_at: Option<Timestamp>,
@@ -172,6 +175,12 @@ impl Failures {
         }
     }
 
+    /// One more run was handed to the background: what came before stands until it is known how
+    /// this one ends.
+    fn handed_over(&mut self) {
+        (self.before, self.before_since) = (self.count, self.since);
+    }
+
     /// The newest run failed, as is told now.
     fn also_failed(&mut self, at: Timestamp) {
         self.count = self.before.saturating_add(1);
@@ -271,8 +280,10 @@ impl JobHistory {
 
     /// A settled run of the loop itself; runs come in the order of their starts.
     fn settle_run(&mut self, job: &Job, run: &Run<'_>) {
-        let ended = matches!(run.event, JobEvent::Ended { .. } | JobEvent::Failed { .. });
-        let failed = matches!(run.event, JobEvent::Failed { .. });
+        let ended = matches!(
+            run.event,
+            JobEvent::Ended { .. } | JobEvent::Succeeded { .. } | JobEvent::Failed { .. }
+        );
         if ended && (self.cut.as_ref()).is_some_and(|cut| cut.start <= run.start) {
             self.cut = None;
         }
@@ -284,11 +295,20 @@ impl JobHistory {
                 line: safe::cut(&safe::evidence(run.text), LONGEST_CUT),
             });
         }
-        let reported =
-            (self.last_run.as_ref()).is_some_and(|last| last.only_report && run.contains(last.end));
-        // A start tells nothing of how it will end.
-        if ended && !reported {
-            self.failures.ran(failed, run.at);
+        let report = self.last_run.as_ref().filter(|last| last.only_report);
+        match run.event {
+            // That this run failed is told already.
+            _ if report.is_some_and(|last| run.contains(last.end)) => {}
+            // A start tells nothing of how it will end. Nor does the line of a job that runs in
+            // the background; but where no report follows, the next one is the end of failures.
+            JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => {}
+            JobEvent::Ended { .. } if run.background && report.is_some() => {
+                self.failures.handed_over();
+            }
+            JobEvent::Ended { .. } | JobEvent::Succeeded { .. } => {
+                self.failures.ran(false, run.at);
+            }
+            JobEvent::Failed { .. } => self.failures.ran(true, run.at),
         }
         if let JobEvent::Failed { exit_code, .. } = run.event {
             self.failures.exit_code = exit_code.or(self.failures.exit_code);
@@ -400,6 +420,7 @@ pub(super) struct Run<'a> {
     cut_off: bool,
     /// The next line tells that its process was killed.
     killed: bool,
+    background: bool,
 }
 
 impl<'a> Run<'a> {
@@ -423,7 +444,9 @@ impl<'a> Run<'a> {
                     pause.map(|pause| (pause - LOOP_PAUSE).max(SignedDuration::ZERO)),
                 )
             }
-            JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
+            JobEvent::Ended { took }
+            | JobEvent::Succeeded { took }
+            | JobEvent::Failed { took, .. } => {
                 (whole_second(line.at - took.unwrap_or_default()), *took)
             }
         };
@@ -449,6 +472,7 @@ impl<'a> Run<'a> {
             } else {
                 took
             },
+            background: *background,
         })
     }
 
@@ -521,6 +545,10 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
     }
     match run.event {
         JobEvent::Ended { .. } => history.ended_at = history.ended_at.max(Some(run.at)),
+        JobEvent::Succeeded { .. } => {
+            history.ended_at = history.ended_at.max(Some(run.at));
+            history.succeeded_at = history.succeeded_at.max(Some(run.at));
+        }
         JobEvent::Failed { .. } => history.failed_at = history.failed_at.max(Some(run.at)),
         JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => {}
     }
@@ -540,6 +568,8 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
         JobEvent::Failed { exit_code, .. } if !run.own => {
             history.settle_report(run.at, *exit_code, run.stream);
         }
+        // The run itself has, or will have, its own line.
+        JobEvent::Succeeded { .. } if !run.own => history.failures.ran(false, run.at),
         _ => {
             let on = short_hash(run.stream);
             let open = (history.open.clone()).filter(|open| open.on == on && open.start <= run.at);

@@ -68,9 +68,10 @@ impl Standing {
         } else if history.starts.is_empty() {
             Self::NotYetKnown
         } else {
-            let ended = history.ended_at >= history.starts.last().copied();
+            let begun = history.starts.last().copied();
+            let ended = history.ended_at >= begun && scheduler.done_means_success;
             Self::Fine {
-                succeeded: ended && scheduler.done_means_success,
+                succeeded: ended || history.succeeded_at >= begun,
             }
         }
     }

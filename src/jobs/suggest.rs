@@ -66,9 +66,9 @@ impl Observed {
                 continue;
             };
             let took = match event {
-                JobEvent::Ended { took } | JobEvent::Failed { took, .. } => {
-                    took.unwrap_or_default()
-                }
+                JobEvent::Ended { took }
+                | JobEvent::Succeeded { took }
+                | JobEvent::Failed { took, .. } => took.unwrap_or_default(),
                 JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => SignedDuration::ZERO,
             };
             if !line.is_heartbeat() {

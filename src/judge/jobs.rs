@@ -210,7 +210,8 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
 }
 
 /// The run that is in progress: its start was told and not its end, as those of its other runs
-/// are; or its line is its stream's last.
+/// are; or its line is its stream's last. The last line of a task that runs once tells nothing: it
+/// has ended since, for all that is known.
 fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
     let beats = &case.state.heartbeats;
     let so_far = |start: Timestamp| case.now.duration_since(start) - case.state.overlap();
@@ -222,7 +223,7 @@ fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
         });
         return lives.then(|| (open.start, so_far(open.start)));
     }
-    let start = *case.history.starts.last()?;
+    let start = *(case.history.starts.last()).filter(|_| !case.scheduler.runs_as_tasks())?;
     let ended = case.history.ended_at.max(case.history.failed_at);
     let is_last =
         (beats.streams.values()).any(|stream| stream.last.as_second() == start.as_second());

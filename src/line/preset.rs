@@ -66,8 +66,13 @@ const LINE_START: &str = r#"(?:^|\n|"log": ?")(?:\r|\x1b\[[0-9;]*m)*"#;
 /// The end of a line in a raw message.
 const LINE_END: &str = r#"(?:\x1b\[[0-9;]*m)*\s*(?:$|\n|(?:\\[rn])*")"#;
 
-/// What looks different within an envelope, which is JSON: quotes and escapes.
-const IN_JSON: [(&str, &str); 2] = [("\"", r#"\\?""#), (r"\x1b", r"(?:\x1b|\\u001b)")];
+/// What looks different within an envelope, which is JSON: quotes, escapes, and the end of a
+/// line as one of several things that can follow.
+const IN_JSON: [(&str, &str); 3] = [
+    ("\"", r#"\\?""#),
+    (r"\x1b", r"(?:\x1b|\\u001b)"),
+    ("|$)", r#"|\\[rn]|"|$)"#),
+];
 
 /// The captures that the reader knows.
 const CAPTURES: [&str; 9] = [
@@ -225,6 +230,8 @@ pub enum PatternKind {
     Started,
     /// A job ended; without a capture `job`, the unfinished one.
     Ended,
+    /// A job ended and has succeeded; without a capture `job`, the unfinished one.
+    Succeeded,
     /// A job failed; without a capture `job`, the unfinished one.
     Failed,
     /// A job was due and is not run here.
@@ -570,13 +577,13 @@ impl Pattern {
                     },
                 )?),
             };
-        use PatternKind::{Banner, Ended, Failed, Idle, Skipped, Started};
+        use PatternKind::{Banner, Ended, Failed, Idle, Skipped, Started, Succeeded};
         Ok(Pattern {
             kind: spec.kind,
             aborts: spec.aborts,
             heartbeat: spec.heartbeat.unwrap_or(matches!(
                 spec.kind,
-                Idle | Banner | Started | Ended | Failed | Skipped
+                Idle | Banner | Started | Ended | Succeeded | Failed | Skipped
             )),
             json: spec.json,
             then,
@@ -723,7 +730,9 @@ mod tests {
                     "{shown}"
                 );
                 let took = match event {
-                    JobEvent::Ended { took } | JobEvent::Failed { took, .. } => *took,
+                    JobEvent::Ended { took }
+                    | JobEvent::Succeeded { took }
+                    | JobEvent::Failed { took, .. } => *took,
                     _ => None,
                 };
                 let milliseconds = took.map(|took| took.as_micros() as f64 / 1000.0);
@@ -731,7 +740,8 @@ mod tests {
                 match (kind, event) {
                     (PatternKind::Started, JobEvent::Started | JobEvent::CutOff)
                     | (PatternKind::Skipped, JobEvent::Skipped)
-                    | (PatternKind::Ended, JobEvent::Ended { .. }) => {}
+                    | (PatternKind::Ended, JobEvent::Ended { .. })
+                    | (PatternKind::Succeeded, JobEvent::Succeeded { .. }) => {}
                     (PatternKind::Failed, JobEvent::Failed { exit_code, .. }) => {
                         assert_eq!(*exit_code, example.exit_code, "{shown}");
                     }

@@ -224,12 +224,16 @@ impl Reader<'_> {
 
     /// Adds what a pattern says about a line, unless that is an error.
     fn event(&mut self, origin: Origin, stream: &mut Stream, line: &str, said: &Said) {
-        use PatternKind::{Banner, Boot, Ended, Failed, Held, Idle, Released, Skipped, Started};
+        use PatternKind::{
+            Banner, Boot, Ended, Failed, Held, Idle, Released, Skipped, Started, Succeeded,
+        };
         let kind = said.pattern.kind;
         let mut text = String::new();
         let job = match kind {
-            Ended | Failed if !said.has("job") => self.finish(stream.job.take(), &mut text),
-            Started | Ended | Failed | Skipped => said.job(),
+            Ended | Succeeded | Failed if !said.has("job") => {
+                self.finish(stream.job.take(), &mut text)
+            }
+            Started | Ended | Succeeded | Failed | Skipped => said.job(),
             _ => None,
         };
         append(&mut text, line.trim(), MAX_TEXT);
@@ -252,6 +256,7 @@ impl Reader<'_> {
             (Started, Some(job)) => job.kind(JobEvent::Started),
             (Skipped, Some(job)) => job.kind(JobEvent::Skipped),
             (Ended, Some(job)) => job.kind(JobEvent::Ended { took }),
+            (Succeeded, Some(job)) => job.kind(JobEvent::Succeeded { took }),
             (Failed, Some(job)) => {
                 let exit_code = said.get("exit_code").and_then(|code| code.parse().ok());
                 job.kind(JobEvent::Failed { took, exit_code })

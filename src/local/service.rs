@@ -108,7 +108,13 @@ impl ServiceHistory {
         let is_about = self.about(ecs);
         (self.looks[..end].iter().rev())
             .find(|look| is_about(look))
-            .map(|look| look.facts.clone())
+            .map(|look| {
+                let mut facts = look.facts.clone();
+                if matches!(ecs.target, EcsTarget::TaskDefinition { .. }) {
+                    facts.tasks.retain(|task| !task.is_of_service());
+                }
+                facts
+            })
     }
 
     /// Every deployment of a service that a line tells of, as the newest line tells it, oldest
@@ -369,6 +375,32 @@ mod tests {
             7,
             "a file that never names it is all about it"
         );
+    }
+
+    #[test]
+    fn a_services_tasks_are_no_scheduled_ones() {
+        let scheduled = LINES.replace(
+            "\"startedBy\": \"ecs-svc/1\"",
+            "\"startedBy\": \"events-rule/x\"",
+        );
+        let tasks = Ecs {
+            target: EcsTarget::TaskDefinition {
+                definition: "app".to_owned(),
+                subnets: Vec::new(),
+                security_groups: Vec::new(),
+                assign_public_ip: false,
+            },
+            ..ecs("")
+        };
+        for (lines, ecs, expected) in [
+            (LINES, ecs("web"), 1),
+            (LINES, tasks.clone(), 0),
+            (scheduled.as_str(), tasks, 1),
+        ] {
+            let history = ServiceHistory::read(lines.as_bytes(), "ecs.jsonl").unwrap();
+            let facts = history.at(&ecs, "2026-11-24T05:00:00Z".parse().unwrap());
+            assert_eq!(facts.unwrap().tasks.len(), expected, "{ecs:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::email::lay_out;
 use super::view::View;
 use super::{safe, words};
 use crate::condition::Severity;
-use crate::plan::Notification;
+use crate::plan::{Notification, Occasion};
 
 /// The longest title and summary, in characters.
 const MAX_TITLE: usize = 250;
@@ -28,6 +28,7 @@ const MAX_KEYWORD: usize = 75;
 /// The custom notification. Messages of one incident make one thread.
 pub(super) fn render(view: &View, notification: &Notification) -> Value {
     let icon = match notification.severity {
+        _ if notification.occasion == Occasion::Test => "🔔",
         _ if view.ended => "🟢",
         Severity::Critical => "🔴",
         Severity::Warning => "🟠",

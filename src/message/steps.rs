@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Context, safe, words};
-use crate::cause::{self, Step};
+use crate::cause::{self, SetUp, Step};
 use crate::condition::{Condition, Fact, RestartHelps};
-use crate::config::{EcsTarget, Scheduler};
+use crate::config::{Cure, EcsTarget, Scheduler};
+use crate::health::Sign;
 use crate::plan::{Gate, Handling, Notification};
 
 /// The most steps of a message: more are not read at 3 a.m.
@@ -125,6 +126,7 @@ pub(super) fn next(
     let mut shown: Vec<Shown> = Vec::new();
     for (step, most) in steps {
         let wanted = (restart || !step.restart)
+            && step.only.is_none_or(|only| only == shell.set_up)
             && (step.conditions.is_empty()
                 || step.conditions.iter().any(|id| id == condition.id()));
         let Some(mut command) = shell.command(step).filter(|_| wanted) else {
@@ -146,19 +148,37 @@ pub(super) fn next(
     shown
 }
 
+/// Whether a restart can help. Where each run is a task of its own, one more helps where none was
+/// started, and only there.
+pub(super) fn restart_of(notification: &Notification) -> RestartHelps {
+    let runs = (notification.proof.iter()).find_map(|fact| match fact {
+        Fact::Runs { started, .. } => Some(*started),
+        _ => None,
+    });
+    match (notification.condition, runs) {
+        (Condition::ServiceDown, Some(0)) => RestartHelps::Yes,
+        (_, Some(_)) => RestartHelps::No,
+        (condition, None) => condition.restart(),
+    }
+}
+
 /// Whether a restart by a person can help, and nothing speaks against it.
 fn may_restart_by_hand(notification: &Notification) -> bool {
     let helps = |wanted| {
         (notification.causes.iter())
             .any(|cause| cause.restart_helps(notification.condition) == Some(wanted))
     };
-    let by_cause = match notification.condition.restart() {
+    let by_cause = match restart_of(notification) {
         RestartHelps::Yes | RestartHelps::OneTask => !helps(false),
         RestartHelps::ByCause => helps(true) && !helps(false),
         RestartHelps::No => false,
     };
-    let busy = (notification.proof.iter())
-        .any(|fact| matches!(fact, Fact::MayBeRunning { jobs } if !jobs.is_empty()));
+    let busy = (notification.proof.iter()).any(|fact| match fact {
+        Fact::MayBeRunning { jobs } => !jobs.is_empty(),
+        Fact::Runs { running, .. } => *running > 0,
+        Fact::Health { sign, .. } => *sign == Sign::Alive,
+        _ => false,
+    });
     let free = match &notification.handling {
         Handling::Watching | Handling::CureFailed { error: Some(_), .. } => true,
         // It was made, and did not help: another one is no first aid.
@@ -202,6 +222,7 @@ struct Rendered {
 struct Shell {
     env: Environment<'static>,
     known: BTreeMap<&'static str, String>,
+    set_up: SetUp,
     can_exec: bool,
     is_laravel: bool,
 }
@@ -231,6 +252,17 @@ impl Shell {
         if let Some(task) = running.filter(|_| !replaced) {
             known.insert("running", task);
         }
+        let started = |fact: &Fact| matches!(fact, Fact::Runs { started, .. } if *started > 0);
+        if !notification.proof.iter().any(started) {
+            known.insert("idle", "yes".to_owned());
+        }
+        let topic = (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Readers { topic, .. } => Some(topic),
+            _ => None,
+        });
+        if let Some(topic) = topic {
+            known.insert("topic", safe::name(topic));
+        }
         if let Some(task) = replica {
             known.insert("task", task);
         }
@@ -258,6 +290,11 @@ impl Shell {
                 env
             },
             known,
+            set_up: if context.scheduler.is_some_and(Scheduler::runs_as_tasks) {
+                SetUp::Tasks
+            } else {
+                SetUp::Container
+            },
             is_laravel: context.scheduler.is_none_or(|s| s.preset.is_laravel()),
             can_exec: !STEPS.no_exec.contains(&notification.condition) && !is_gone,
         }
@@ -274,7 +311,11 @@ impl Shell {
             (None, Some(_)) if !self.can_exec => None,
             (None, Some(inner)) => {
                 let inner = self.inner(inner)?;
-                let outer = self.render("exec", Some(&inner));
+                // A task that runs once is gone before anybody is in it; another one is not.
+                let outer = match self.set_up {
+                    SetUp::Container => self.render("exec", Some(&inner)),
+                    SetUp::Tasks => self.render("exec-once", Some(&inner)),
+                };
                 Some(outer.map_or(
                     Rendered {
                         text: Some(inner),
@@ -317,15 +358,23 @@ impl Shell {
             "network",
             "selector",
             "task",
+            "topic",
             "running",
             "tail_from",
             "scheduler",
             "condition",
             "unlock",
         ];
+        let overrides = match (self.known.get("container"), inner) {
+            (Some(container), Some(inner)) => overrides(container, &["sh", "-c", inner]),
+            _ => self.known.get("overrides").cloned().unwrap_or_default(),
+        };
         let values: BTreeMap<&str, &str> = (all.into_iter())
             .map(|key| (key, self.known.get(key).map_or("", String::as_str)))
-            .chain([("inner", inner.unwrap_or_default())])
+            .chain([
+                ("inner", inner.unwrap_or_default()),
+                ("overrides", overrides.as_str()),
+            ])
             .collect();
         let values = context! { ..Value::from(Serde(&values)) };
         self.env.render_str(&command.run, values).ok()
@@ -364,6 +413,15 @@ fn names(scheduler: &Scheduler, known: &mut BTreeMap<&'static str, String>) {
             let family = definition.rsplit('/').next().unwrap_or(definition);
             let family = family.split(':').next().unwrap_or(family);
             put("definition", definition);
+            let command: Vec<&str> = (scheduler.remediation.command.iter())
+                .map(String::as_str)
+                .collect();
+            let is_its_own =
+                scheduler.preset.is_laravel() || scheduler.remediation.action == Cure::RunTask;
+            if let (Some(container), false, true) = (&ecs.container, command.is_empty(), is_its_own)
+            {
+                put("overrides", &overrides(container, &command));
+            }
             put("selector", &format!("--family {}", safe::shell(family)));
             if !subnets.is_empty() {
                 let public = if *assign_public_ip {
@@ -382,6 +440,11 @@ fn names(scheduler: &Scheduler, known: &mut BTreeMap<&'static str, String>) {
             }
         }
     }
+}
+
+/// What RunTask runs in a container in place of its own command.
+fn overrides(container: &str, command: &[&str]) -> String {
+    json!({"containerOverrides": [{"name": container, "command": command}]}).to_string()
 }
 
 /// Whether a job's name is an artisan command that can be pasted: closures and classes have names
@@ -407,7 +470,7 @@ mod tests {
 
     #[test]
     fn the_data_is_complete() {
-        for condition in Condition::ALL {
+        for condition in (Condition::ALL.into_iter()).chain([Condition::TestAlert]) {
             assert!(STEPS.condition.contains_key(&condition), "{condition}");
         }
         for gate in Gate::ALL {

@@ -12,7 +12,8 @@ use super::{Context, console, safe, steps};
 use crate::cause::{self, Evidence};
 use crate::condition::{Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, Language, ReplicaCure, Scheduler};
-use crate::plan::{Handling, Notification, Occasion};
+use crate::health::Sign;
+use crate::plan::{Handling, Notification};
 use crate::snapshot::Obstacle;
 
 /// The longest name in a headline, in bytes; the whole name stands below and in commands.
@@ -87,14 +88,14 @@ struct Link {
 
 impl View {
     pub fn new(notification: &Notification, context: &Context<'_>) -> Self {
-        let zone = (context.scheduler).map_or(TimeZone::UTC, |s| s.timezone.clone());
+        let zone = zone(notification, context);
         let words = Words::of(context.language);
         let speaker = speaker_of(notification, context, words, &zone);
         let english = speaker_of(notification, context, Words::of(Language::En), &zone);
         let none = || context! {};
         let occasion = notification.occasion.id();
         let condition = notification.condition.id();
-        let ended = ended(notification.occasion);
+        let ended = notification.is_over();
         let handling = handling(notification);
         let say_handling = |part| {
             let id = handling.get_attr("handling").unwrap_or_default();
@@ -153,9 +154,16 @@ impl View {
     }
 }
 
-/// Whether the trouble is over.
-fn ended(occasion: Occasion) -> bool {
-    matches!(occasion, Occasion::Remediated | Occasion::Resolved)
+/// The zone in which times are said.
+fn zone(notification: &Notification, context: &Context<'_>) -> TimeZone {
+    let named = (notification.proof.iter()).find_map(|fact| match fact {
+        Fact::NextTest { timezone, .. } => TimeZone::get(timezone).ok(),
+        _ => None,
+    });
+    let scheduler = context
+        .scheduler
+        .map(|scheduler| scheduler.timezone.clone());
+    scheduler.or(named).unwrap_or(TimeZone::UTC)
 }
 
 /// A speaker that knows the notification, `now` and `over` included.
@@ -175,7 +183,7 @@ pub(super) fn speaker_of(
 
 /// What every phrase may use; see the head of `en.toml`.
 fn known(notification: &Notification, context: &Context<'_>) -> Value {
-    let ended = ended(notification.occasion);
+    let ended = notification.is_over();
     let end = notification.until.unwrap_or(notification.at);
     let place = context.scheduler.map(place);
     // Several jobs may be one by now.
@@ -185,6 +193,8 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
             _ => None,
         })
     });
+    let handling = handling(notification);
+    let of_handling = |key| handling.get_attr(key).unwrap_or_default();
     let facts = || notification.proof.iter();
     let obstacle = facts().find_map(|fact| match fact {
         Fact::Blind { obstacle, .. } => *obstacle,
@@ -203,14 +213,15 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         of_loop,
         costs => facts().any(Fact::is_of_missed_runs),
         jobs_known => context.scheduler.is_some_and(|s| !s.jobs.is_empty()),
-        restart_helps => notification.condition.restart() != RestartHelps::No,
+        restart_helps => steps::restart_of(notification) != RestartHelps::No,
         restart_configured => context.scheduler.is_some_and(|s| is_restart_configured(s, notification)),
         name => safe::cut(&safe::line(&notification.scheduler), MAX_NAME),
         condition => notification.condition.id(),
         occasion => notification.occasion.id(),
         severity => notification.severity.id(),
         subject => one.map(safe::evidence),
-        paused => notification.proof.iter().any(|fact| matches!(fact, Fact::Paused { .. })),
+        paused => facts().any(|fact| matches!(fact, Fact::Paused { .. })),
+        alive => facts().any(|fact| matches!(fact, Fact::Health { sign: Sign::Alive, .. })),
         short => one.map(|one| safe::cut(&safe::evidence(one), MAX_SHORT)),
         since => notification.since.to_string(),
         until => notification.until.map(|until| until.to_string()),
@@ -218,7 +229,12 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         lasted => end.duration_since(notification.since).as_secs(),
         ended,
         laravel => context.scheduler.is_none_or(|s| s.preset.is_laravel()),
-        handling => handling(notification).get_attr("handling").unwrap_or_default(),
+        handling => of_handling("handling"),
+        cure => of_handling("cure").as_str().unwrap_or_default().to_owned(),
+        started => (notification.proof.iter()).find_map(|fact| match fact {
+            Fact::Runs { started, .. } => Some(*started),
+            _ => None,
+        }),
         ..place.unwrap_or_default()
     }
 }
@@ -226,7 +242,7 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
 /// Whether a cure is configured for such a condition.
 fn is_restart_configured(scheduler: &Scheduler, notification: &Notification) -> bool {
     let rules = &scheduler.remediation;
-    match notification.condition.restart() {
+    match steps::restart_of(notification) {
         RestartHelps::Yes | RestartHelps::ByCause => rules.action != Cure::None,
         RestartHelps::OneTask => rules.replica_action != ReplicaCure::None,
         RestartHelps::No => false,

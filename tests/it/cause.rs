@@ -383,14 +383,20 @@ fn a_deployment_is_stuck_over_its_own_tasks() {
         created_at: at("2026-11-24T03:00:00Z"),
         failed_tasks: 0,
     }];
-    let found = |facts: &ServiceFacts| {
-        let mut clues = clues(&[], Condition::DeploymentStuck);
+    let found = |facts: &ServiceFacts, errors: &[ErrorNote]| {
+        let mut clues = clues(errors, Condition::DeploymentStuck);
         clues.service = Some(facts);
         find(&clues)
     };
-    assert!(found(&facts).is_empty());
+    let error_of = |task: &str| ErrorNote {
+        stream: format!("app/app/{task}"),
+        ..note("Class \"App\\Jobs\\Prune\" not found", None)
+    };
+    assert!(found(&facts, &[error_of("old")]).is_empty());
+    let causes = found(&facts, &[error_of("new")]);
+    assert_eq!(ids(&causes), ["code-missing"]);
     facts.tasks[1].health = "UNHEALTHY".to_owned();
-    let causes = found(&facts);
+    let causes = found(&facts, &[]);
     assert_eq!(ids(&causes), ["health-check-failed"]);
     let unhealthy = Fact::Unhealthy {
         task: "new".to_owned(),

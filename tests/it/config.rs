@@ -199,6 +199,7 @@ fn own_patterns_make_the_generic_preset_one() {
         ("heartbeat", "^tick"),
         ("started", "^start (?<job>.+)"),
         ("ended", "^end (?<job>.+)"),
+        ("succeeded", "^good (?<job>.+)"),
     ] {
         let text = format!(
             "[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\npreset = \"generic\"\n\
@@ -303,4 +304,85 @@ fn a_configuration_that_cannot_be_had_says_where_it_was_sought() {
         text: "x".into(),
     };
     assert!(told(text).starts_with("WATCHDOG_CONFIG:1:"));
+}
+
+#[test]
+fn urls_that_are_asked_are_read_and_their_mistakes_told_without_them() {
+    let scheduler = "[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\n";
+    let text = format!(
+        "[alerts]\nping_url = \"https://switch.example/t0ken\"\n\
+         {scheduler}health_url = \"http://10.0.0.1/health\"\nhealth_allow_private = true\n"
+    );
+    let config = Config::parse(&text, "watchdog.toml").unwrap();
+    let (ping, health) = (
+        config.alerts.ping.clone(),
+        config.schedulers[0].health.clone(),
+    );
+    assert!(ping.is_some_and(|ping| !ping.allow_private));
+    assert!(health.is_some_and(|health| health.allow_private));
+    assert!(!format!("{config:?}").contains("t0ken"));
+    let told: Vec<String> = [
+        format!("[alerts]\nping_url = \"switch.example/t0ken\"\n{scheduler}"),
+        format!("[alerts]\nping_allow_private = true\n{scheduler}"),
+        format!(
+            "{scheduler}health_url = \"ftp://app.example/t0ken\"\nhealth_allow_private = true\n"
+        ),
+        format!("{scheduler}health_allow_private = true\n"),
+        format!("{scheduler}health_url = 5\nhealth_allow_private = \"yes\"\n"),
+    ]
+    .map(|text| {
+        Config::parse(&text, "watchdog.toml")
+            .unwrap_err()
+            .to_string()
+    })
+    .into();
+    insta::assert_snapshot!(told.join("\n---\n"));
+}
+
+#[test]
+fn the_switch_of_the_deployment_goes_with_a_file_that_names_none() {
+    let file = |more: &str| Origin::Text {
+        name: "watchdog.toml".to_owned(),
+        text: format!("{more}[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\n"),
+    };
+    let switch = |origin: Origin, url: &str| {
+        let environment = environment(&[("WATCHDOG_PING_URL", url)]);
+        load(&origin, &environment).map(|config| config.alerts.ping.unwrap().to_string())
+    };
+    let url = "https://switch.example/t0ken";
+    assert_eq!(switch(file(""), url).unwrap(), "https://switch.example");
+    let own = file("[alerts]\nping_url = \"https://own.example/t0ken\"\n");
+    assert_eq!(switch(own, url).unwrap(), "https://own.example");
+    let mistakes = switch(file(""), "t0ken").unwrap_err();
+    assert_eq!(
+        mistakes.to_string(),
+        "WATCHDOG_PING_URL: this is no URL: relative URL without a base"
+    );
+}
+
+/// The template sets all variables, those that were left out to their defaults.
+#[test]
+fn variables_name_a_health_endpoint_or_none() {
+    let config = |url: &str, allow_private: &str| {
+        environment(&[
+            ("WATCHDOG_LOG_GROUPS", "/ecs/a"),
+            ("WATCHDOG_SCHEDULER", "production"),
+            ("WATCHDOG_HEALTH_URL", url),
+            ("WATCHDOG_HEALTH_ALLOW_PRIVATE", allow_private),
+            ("WATCHDOG_PING_URL", url),
+        ])
+        .config()
+    };
+    let none = config("", "false").unwrap();
+    assert!(none.schedulers[0].health.is_none() && none.alerts.ping.is_none());
+    let both = config("https://app.example/health", "true").unwrap();
+    let health = both.schedulers[0].health.clone().unwrap();
+    assert!(health.allow_private && both.alerts.ping.is_some());
+    let mistakes = config("nowhere", "perhaps").unwrap_err().to_string();
+    for variable in ["PING_URL", "HEALTH_URL", "HEALTH_ALLOW_PRIVATE"] {
+        assert!(
+            mistakes.contains(&format!("WATCHDOG_{variable}: ")),
+            "{mistakes}"
+        );
+    }
 }

@@ -2,6 +2,8 @@
 
 use jiff::SignedDuration;
 use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::config::Endpoint;
+use scheduler_watchdog::health::{Health, Sign};
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Reason, Verdict};
 use scheduler_watchdog::remedy;
@@ -687,6 +689,149 @@ fn a_configured_runtime_excuses_a_silence_and_keeps_a_restart_from_killing_the_j
     assert!(withheld.blocked_by.contains(&Gate::JobMayBeRunning));
 }
 
+// The health endpoint
+
+/// The endpoint says from now on that the scheduler ran so many minutes ago.
+fn health(stage: &mut Stage, healthy: bool, last_run: Option<i64>) {
+    stage.scheduler.health = Endpoint::parse("https://app.example/health", false).ok();
+    stage.health = Some(Observed::Known(Health {
+        healthy,
+        last_run: last_run.map(|ago| stage.now - minutes(ago)),
+    }));
+}
+
+/// A silence of the log alone: no ECS to ask.
+fn falls_silent_without_ecs() -> Stage {
+    let mut stage = falls_silent("");
+    stage.scheduler.ecs = None;
+    stage.scheduler.remediation = Default::default();
+    stage
+}
+
+#[test]
+fn a_healthy_pass_asks_no_health_endpoint() {
+    let mut stage = falls_silent("");
+    health(&mut stage, false, None);
+    assert!(stage.snapshot().health.is_none());
+    assert_eq!(stage.pass().verdict, Verdict::Healthy, "nor heeds it");
+    stage.wait(5);
+    assert!(stage.snapshot().health.is_some());
+}
+
+/// What the first look at a silence finds, with one answer of the endpoint or another.
+#[test]
+fn a_health_endpoint_is_a_second_witness_and_never_the_only_one() {
+    type Say = fn(&mut Stage);
+    let cases: [(Say, Verdict); 6] = [
+        (|_| (), Verdict::Pending),
+        (|s| health(s, false, Some(6)), Verdict::Firing),
+        (|s| health(s, true, Some(6)), Verdict::Firing),
+        (|s| health(s, true, Some(0)), Verdict::Pending),
+        (|s| health(s, true, None), Verdict::Pending),
+        (
+            |s| {
+                health(s, false, None);
+                s.health = Some(Observed::Unknown(unknown(Obstacle::TimedOut)));
+            },
+            Verdict::Pending,
+        ),
+    ];
+    for (say, expected) in cases {
+        let mut stage = falls_silent_without_ecs();
+        say(stage.wait(5));
+        let first = stage.pass();
+        assert_eq!(first.verdict, expected, "{:?}: {first}", stage.health);
+        // Whatever it says, the second look fires.
+        let said = match &stage.health {
+            Some(Observed::Known(said)) => Some(said.clone()),
+            _ => None,
+        };
+        stage.wait(5);
+        if let Some(Health {
+            healthy,
+            last_run: Some(at),
+        }) = said
+        {
+            let ago = (stage.now - minutes(5)).duration_since(at).as_mins();
+            health(&mut stage, healthy, Some(ago));
+        }
+        assert_eq!(stage.pass().verdict, Verdict::Firing, "{:?}", stage.health);
+        assert_eq!(stage.state.incidents.len(), 1);
+    }
+}
+
+#[test]
+fn a_health_endpoint_that_contradicts_holds_a_corroborated_silence_for_one_look() {
+    let mut stage = falls_silent("");
+    health(stage.wait(5), true, Some(1));
+    let first = stage.pass();
+    assert_eq!(
+        (first.verdict, &first.reason),
+        (Verdict::Pending, &Reason::SecondLookNeeded)
+    );
+    health(stage.wait(5), true, Some(1));
+    let told = stage.pass();
+    assert_eq!(only_condition(&told), Condition::SchedulerSilent);
+    assert!(told.notifications[0].proof.contains(&Fact::Health {
+        healthy: true,
+        last_run: Some(stage.now - minutes(1)),
+        sign: Sign::Alive,
+    }));
+    // And it keeps the watchdog from ending a loop that lives, for as long as it says so.
+    health(stage.wait(5), true, Some(1));
+    let plan = stage.pass();
+    let withheld = plan.remediation.unwrap().blocked_by;
+    assert_eq!(withheld, [Gate::HealthSaysAlive]);
+    health(stage.wait(5), true, Some(6));
+    assert!(stage.pass().remediation.unwrap().allowed());
+}
+
+#[test]
+fn a_long_silence_is_told_at_the_second_look_although_the_endpoint_contradicts() {
+    let mut stage = falls_silent("");
+    health(stage.wait(20), true, Some(0));
+    assert_eq!(stage.pass().verdict, Verdict::Pending);
+    health(stage.wait(5), true, Some(0));
+    assert_eq!(stage.pass().verdict, Verdict::Firing);
+}
+
+#[test]
+fn a_health_endpoint_excuses_and_accuses_nobody() {
+    // A service that is meant to be down, a deployment, and one without tasks.
+    let mut stage = falls_silent("");
+    stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
+    health(stage.wait(5), false, None);
+    assert_eq!(stage.pass().reason, Reason::DesiredCountZero);
+    let mut stage = falls_silent("");
+    let now = stage.now;
+    stage.ecs(|f| (f.deployments).insert(0, deployment("ecs-svc/2", "IN_PROGRESS", now)));
+    health(stage.wait(5), false, None);
+    assert_eq!(stage.pass().verdict, Verdict::Suspended);
+    let mut stage = falls_silent("");
+    stage.ecs(|facts| facts.tasks.clear());
+    health(stage.wait(5), true, Some(0));
+    let down = stage.pass();
+    assert_eq!(only_condition(&down), Condition::ServiceDown);
+    // ECS could not be asked: a deployment may excuse the silence.
+    let mut stage = falls_silent("");
+    stage.service = Observed::Unknown(unknown(Obstacle::Throttled));
+    health(stage.wait(5), false, None);
+    assert_eq!(stage.pass().verdict, Verdict::Pending);
+}
+
+#[test]
+fn a_scheduler_that_was_never_heard_is_told_whatever_its_endpoint_says() {
+    let mut stage = Stage::new("");
+    stage.other_lines();
+    stage.look();
+    health(stage.wait(30), true, Some(0));
+    let plan = stage.pass();
+    assert_eq!(
+        occasions(&[plan]),
+        [(Condition::NeverSeen, Occasion::Opened)]
+    );
+}
+
 // Gates
 
 /// A silence that fires for long enough; `change` is what closes a gate, if anything.
@@ -744,6 +889,11 @@ fn each_gate_closes_by_itself() {
         }),
         []
     );
+    assert_eq!(
+        gates_after("", |s| health(s, true, Some(-4))),
+        [Gate::HealthSaysAlive]
+    );
+    assert_eq!(gates_after("", |s| health(s, false, Some(-4))), []);
     assert_eq!(
         gates_after("", |s| s.fleet = Fleet {
             watched: 4,
@@ -971,7 +1121,7 @@ fn a_restart_whose_answer_is_lost_is_traced_in_ecs() {
         stage.wait(5).look();
         remedy::settle(&mut stage.state, &Err(unknown(obstacle)));
         deployed(&mut stage, "new");
-        let _ = stage.wait(5).pass();
+        stage.wait(5).look();
         stage.beats("new", 5);
         let plans = stage.passes(2);
         let told: Vec<_> = (occasions(&plans).into_iter())

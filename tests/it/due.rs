@@ -299,6 +299,129 @@ fn a_failure_that_only_a_record_tells_counts_once() {
     }
 }
 
+/// What the application says of the job's end, two seconds after the present plus `after`.
+fn says(stage: &mut Stage, task: &str, after: SignedDuration, event: JobEvent, background: bool) {
+    let kind = Kind::Job {
+        name: "tidy:up".to_owned(),
+        event,
+        background,
+    };
+    stage.push(task, after + SignedDuration::from_secs(2), kind, "tidy:up");
+}
+
+fn reports(stage: &mut Stage, task: &str, after: SignedDuration, event: JobEvent) {
+    says(stage, task, after, event, false);
+    stage.lines.last_mut().unwrap().heartbeat = false;
+}
+
+const SUCCESS: JobEvent = JobEvent::Succeeded { took: None };
+const FAILURE: JobEvent = JobEvent::Failed {
+    took: None,
+    exit_code: Some(3),
+};
+const SPAWNED: JobEvent = JobEvent::Ended {
+    took: Some(SignedDuration::from_millis(3)),
+};
+
+/// From Laravel 12.4 on DONE says nothing, and of a job in the background it never did; the
+/// application's own lines do, at once or long after.
+#[test]
+fn what_the_application_says_of_a_job_counts() {
+    for (background, later) in [
+        (false, SignedDuration::ZERO),
+        (true, SignedDuration::from_secs(1)),
+        (true, SignedDuration::from_secs(90)),
+    ] {
+        let mut stage = Stage::new(&job("*/5 * * * *", "failure_tolerance = 4"));
+        stage.beats(TASK, 80);
+        stage.other_lines();
+        let fails = |run: i64| (2..6).contains(&run);
+        for run in 0..16 {
+            let at = minutes(run * 5);
+            let event = if fails(run) { FAILURE } else { SUCCESS };
+            // In the foreground the callback comes before the task's own line.
+            let (first, then) = if background {
+                (SPAWNED, event)
+            } else {
+                (event, SPAWNED)
+            };
+            for (event, after) in [(first, at), (then, at + later)] {
+                match event {
+                    SPAWNED => says(&mut stage, TASK, after, event, background),
+                    report => reports(&mut stage, TASK, after, report),
+                }
+            }
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        let plans = stage.passes(15);
+        assert_eq!(
+            told(&plans),
+            [
+                (Condition::JobFailing, Occasion::Opened),
+                (Condition::JobFailing, Occasion::Resolved)
+            ],
+            "{background} {later}"
+        );
+        let exit_code = (plans.iter().flat_map(|plan| &plan.notifications))
+            .flat_map(|n| &n.proof)
+            .find_map(|fact| match fact {
+                Fact::Failures { exit_code, .. } => *exit_code,
+                _ => None,
+            });
+        assert_eq!(exit_code, Some(3));
+    }
+}
+
+/// Where the application tells of failures only, the end of them is a run without a report.
+#[test]
+fn failures_in_the_background_end_without_a_word() {
+    let mut stage = Stage::new(&job("*/5 * * * *", "failure_tolerance = 3"));
+    stage.beats(TASK, 80);
+    stage.other_lines();
+    for run in 0..16 {
+        says(&mut stage, TASK, minutes(run * 5), SPAWNED, true);
+        if (2..6).contains(&run) {
+            let after = minutes(run * 5) + SignedDuration::from_secs(90);
+            reports(&mut stage, TASK, after, FAILURE);
+        }
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    assert_eq!(
+        told(&stage.passes(15)),
+        [
+            (Condition::JobFailing, Occasion::Opened),
+            (Condition::JobFailing, Occasion::Resolved)
+        ]
+    );
+}
+
+#[test]
+fn a_success_beside_each_run_hides_no_duplicate() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.beats(TASK, 120);
+    stage.beats(SECOND_TASK, 120);
+    stage.other_lines();
+    for run in 0..24 {
+        let at = minutes(run * 5);
+        for (task, after) in [
+            (TASK, at),
+            (SECOND_TASK, at + SignedDuration::from_secs(20)),
+        ] {
+            if task == TASK || (6..9).contains(&run) {
+                reports(&mut stage, task, after, SUCCESS);
+                says(&mut stage, task, after, SPAWNED, false);
+            }
+        }
+    }
+    assert_eq!(
+        told(&stage.passes(20)),
+        [
+            (Condition::DuplicateRuns, Occasion::Opened),
+            (Condition::DuplicateRuns, Occasion::Resolved),
+        ]
+    );
+}
+
 #[test]
 fn a_run_that_takes_too_long_is_told() {
     let mut stage = Stage::new(&job("*/5 * * * *", "max_runtime = \"1m\""));

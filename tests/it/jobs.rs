@@ -317,6 +317,32 @@ fn the_newest_run_is_listed() {
 }
 
 #[test]
+fn a_job_of_which_the_application_says_so_has_succeeded() {
+    let desk = Desk::new();
+    let mut told = String::new();
+    for line in log().lines() {
+        told += &format!("{line}\n");
+        let time = line.split(' ').next().unwrap();
+        if line.contains("mail:send") {
+            told += &format!("{time} [scheduler] ended '/usr/bin/php' 'artisan' mail:send\n");
+        }
+    }
+    let config = format!("{}{JOBS}", tokyo().replace("Asia/Tokyo", "UTC"));
+    desk.file("watchdog.toml", &config).file("app.log", &told);
+    let list = desk
+        .watchdog(&["jobs", "list", "--log-file", "app.log"])
+        .ok();
+    let states: Vec<bool> = ["mail:send", "tidy:up"]
+        .iter()
+        .map(|job| {
+            let row = list.lines().find(|line| line.contains(job)).unwrap();
+            row.contains("ok, succeeded")
+        })
+        .collect();
+    assert_eq!(states, [true, false], "{list}");
+}
+
+#[test]
 fn jobs_are_suggested_from_a_log() {
     let desk = Desk::new();
     desk.file("app.log", &log());

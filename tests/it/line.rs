@@ -63,6 +63,7 @@ fn render(lines: &[Line]) -> String {
                     JobEvent::CutOff => "cut off ".to_owned(),
                     JobEvent::Skipped => "skipped ".to_owned(),
                     JobEvent::Ended { took: time } => format!("ended    {:>12}", took(time)),
+                    JobEvent::Succeeded { took: time } => format!("success  {:>12}", took(time)),
                     JobEvent::Failed {
                         took: time,
                         exit_code,
@@ -212,6 +213,36 @@ fn the_coarse_filter_changes_nothing_in_the_samples() {
     }
 }
 
+/// A log router's envelope changes nothing in what is read, nor in what the log service keeps.
+#[test]
+fn an_envelope_changes_nothing_in_the_samples() {
+    for file in sample_files() {
+        let preset = preset_of(&file);
+        let filter = filter_of(&preset);
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        let plain = events(&text);
+        let wrapped = |event: &LogEvent| LogEvent {
+            message: serde_json::json!({
+                "source": "stdout",
+                "log": event.message,
+                "container_id": "0a1b2c3d",
+                "container_name": "app",
+            })
+            .to_string(),
+            ..event.clone()
+        };
+        let kept: Vec<LogEvent> = (plain.iter().map(wrapped))
+            .filter(|event| filter.is_match(&event.message))
+            .collect();
+        assert_eq!(
+            render(&read(&preset, &plain)),
+            render(&read(&preset, &kept)),
+            "{}",
+            file.display()
+        );
+    }
+}
+
 /// The same exception is a record on stderr and a box on stdout, in any order.
 #[test]
 fn one_failure_is_one_error() {
@@ -294,6 +325,18 @@ fn a_task_line_that_was_cut_is_put_together() {
         ))
     );
     assert_eq!(jobs.len(), 4);
+}
+
+/// Where stdout and stderr are one, what the application says of a job stands in the middle of
+/// the task's own line.
+#[test]
+fn what_the_application_says_does_not_end_the_task_line() {
+    let text = "  2026-11-24 03:41:16 Running ['artisan' a] [scheduler] failed '/usr/bin/php' 'artisan' a: exit code 1\n\
+                ................. 130.13ms DONE\n";
+    insta::assert_snapshot!(named("laravel", text), @"
+      failed         exit 1 a
+    * ended     130ms 130µs a
+    ");
 }
 
 #[test]

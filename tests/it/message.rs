@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::{Config, Language, Scheduler};
+use scheduler_watchdog::health::Sign;
 use scheduler_watchdog::message::{Context, Message, render, safe};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Notification, Occasion};
 use scheduler_watchdog::snapshot::Obstacle;
@@ -22,6 +23,8 @@ cluster = "myteacher-production-cluster"
 service = "myteacher-production-app-service"
 container = "app"
 "#;
+
+const TOPIC: &str = "arn:aws:sns:ap-northeast-1:123456789012:watchdog-alerts";
 
 const TASK: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
 
@@ -243,6 +246,26 @@ fn opened(condition: Condition) -> Notification {
             }],
             Handling::Watching,
         ),
+        Condition::TestAlert => (
+            vec![],
+            vec![
+                Fact::Watched {
+                    names: vec!["myteacher-production".to_owned()],
+                    more: 0,
+                },
+                Fact::Readers {
+                    topic: TOPIC.to_owned(),
+                    confirmed: 2,
+                    pending: 1,
+                },
+                Fact::NextTest {
+                    at: Some(at("2026-12-01T01:00:00Z")),
+                    schedule: Some("cron(0 10 1 * ? *)".to_owned()),
+                    timezone: "Asia/Tokyo".to_owned(),
+                },
+            ],
+            Handling::Watching,
+        ),
     };
     Notification {
         id: "myteacher-production/loop/2026-11-24T03:50:00Z/opened".to_owned(),
@@ -278,6 +301,7 @@ fn silent(occasion: Occasion) -> Notification {
     let made = at("2026-11-24T03:55:00Z");
     let (minutes, handling) = match occasion {
         Occasion::Opened => return opened(Condition::SchedulerSilent),
+        Occasion::Test => return test_alert(),
         Occasion::Changed => (15, Handling::Restarting { cure, attempt: 1 }),
         Occasion::Reminder => (70, Handling::Proving { cure, at: made }),
         Occasion::Remediated => (
@@ -331,9 +355,26 @@ fn silent(occasion: Occasion) -> Notification {
     notification
 }
 
+/// A test alert, which is of no incident.
+fn test_alert() -> Notification {
+    let incident = "test-alert/2026-11-01T01:00:00Z";
+    Notification {
+        id: format!("{incident}/1"),
+        incident: incident.to_owned(),
+        at: at("2026-11-01T01:00:00Z"),
+        since: at("2026-11-01T01:00:00Z"),
+        occasion: Occasion::Test,
+        ..opened(Condition::TestAlert)
+    }
+}
+
 fn rendered(notification: &Notification, language: Language) -> Message {
     let scheduler = scheduler();
-    let scheduler = (notification.condition != Condition::Misconfigured).then_some(&scheduler);
+    let scheduler = (!matches!(
+        notification.condition,
+        Condition::Misconfigured | Condition::TestAlert
+    ))
+    .then_some(&scheduler);
     render(
         notification,
         &Context {
@@ -374,6 +415,44 @@ fn a_silence_from_beginning_to_end() {
                 );
             }
         }
+    }
+}
+
+/// Every reader can see that it is only a test, when the next one comes, and what to do if
+/// somebody else did not get it.
+#[test]
+fn a_test_alert_for_every_reader() {
+    for (language, code) in LANGUAGES {
+        let message = rendered(&test_alert(), language);
+        assert_sound(&message);
+        assert_no_holes(&message);
+        let mail = format!("Subject: {}\n\n{}", message.subject, message.text);
+        insta::assert_snapshot!(format!("test-alert-{code}-mail"), mail);
+        insta::assert_json_snapshot!(format!("test-alert-{code}-chat"), message.chat);
+    }
+    let message = rendered(&test_alert(), Language::En);
+    insta::assert_json_snapshot!("test-alert-machine", message.machine);
+
+    // What cannot be told is not made up.
+    let mut notification = test_alert();
+    notification.proof = vec![
+        Fact::Watched {
+            names: vec!["shop".to_owned(), "school".to_owned()],
+            more: 3,
+        },
+        Fact::ReadersUnknown {
+            why: "denied: SNS:GetTopicAttributes".to_owned(),
+        },
+        Fact::NextTest {
+            at: None,
+            schedule: None,
+            timezone: "UTC".to_owned(),
+        },
+    ];
+    for (language, code) in LANGUAGES {
+        let message = rendered(&notification, language);
+        assert_no_holes(&message);
+        insta::assert_snapshot!(format!("test-alert-by-hand-{code}"), message.text);
     }
 }
 
@@ -493,6 +572,42 @@ fn the_readme_shows_messages_as_they_are() {
     }
 }
 
+/// What the health endpoint has to say of a silence.
+#[test]
+fn a_silence_with_a_health_endpoint() {
+    let asked = |sign, healthy, last_run: Option<&str>| Fact::Health {
+        healthy,
+        last_run: last_run.map(at),
+        sign,
+    };
+    let cases = [
+        ("alive", asked(Sign::Alive, true, Some("2026-11-24T03:49:30Z"))),
+        ("dead", asked(Sign::Dead, false, Some("2026-11-24T03:40:02Z"))),
+        ("stale", asked(Sign::Dead, true, Some("2026-11-24T03:40:02Z"))),
+        ("unclear", asked(Sign::Unclear, true, None)),
+        (
+            "unknown",
+            Fact::HealthUnknown {
+                why: "failed: the health endpoint https://app.example gave no answer (Connection refused)".to_owned(),
+            },
+        ),
+    ];
+    for (language, code) in LANGUAGES {
+        for (name, fact) in &cases {
+            let mut notification = opened(Condition::SchedulerSilent);
+            notification.proof.push(fact.clone());
+            if *name == "alive" {
+                notification.handling = Handling::Withheld {
+                    cure: CureKind::ForceNewDeployment,
+                    blocked_by: vec![Gate::HealthSaysAlive],
+                };
+            }
+            let message = rendered(&notification, language);
+            insta::assert_snapshot!(format!("health-{name}-{code}"), message.text);
+        }
+    }
+}
+
 /// Nobody is told to run Laravel's commands in an application of another kind.
 #[test]
 fn laravels_commands_are_for_laravel() {
@@ -599,9 +714,43 @@ fn facts() -> Vec<Fact> {
             desired: 2,
             newest: Some(TASK.to_owned()),
         },
+        Fact::Runs {
+            since: then,
+            started: 0,
+            failed: 0,
+            running: 1,
+            newest: Some(then),
+            by: Some("chronos-schedule/every-minute".to_owned()),
+        },
+        Fact::Runs {
+            since: then,
+            started: 2,
+            failed: 1,
+            running: 0,
+            newest: None,
+            by: None,
+        },
         Fact::EcsUnknown {
             why: "x".to_owned(),
             obstacle: Some(Obstacle::TimedOut),
+        },
+        Fact::Health {
+            healthy: true,
+            last_run: Some(then),
+            sign: Sign::Alive,
+        },
+        Fact::Health {
+            healthy: false,
+            last_run: Some(then),
+            sign: Sign::Dead,
+        },
+        Fact::Health {
+            healthy: true,
+            last_run: None,
+            sign: Sign::Unclear,
+        },
+        Fact::HealthUnknown {
+            why: "x".to_owned(),
         },
         Fact::MayBeRunning {
             jobs: vec!["a".to_owned(), "b".to_owned()],
@@ -667,6 +816,23 @@ fn facts() -> Vec<Fact> {
         Fact::Mistakes {
             list: vec!["x".to_owned()],
         },
+        Fact::Watched {
+            names: vec!["x".to_owned()],
+            more: 1,
+        },
+        Fact::Readers {
+            topic: "x".to_owned(),
+            confirmed: 1,
+            pending: 0,
+        },
+        Fact::ReadersUnknown {
+            why: "x".to_owned(),
+        },
+        Fact::NextTest {
+            at: None,
+            schedule: Some("rate(30 days)".to_owned()),
+            timezone: "UTC".to_owned(),
+        },
     ];
     for fact in facts.iter().chain(&facts_of_causes()) {
         match fact {
@@ -674,7 +840,10 @@ fn facts() -> Vec<Fact> {
             | Fact::Allowed { .. }
             | Fact::OtherLines { .. }
             | Fact::Tasks { .. }
+            | Fact::Runs { .. }
             | Fact::EcsUnknown { .. }
+            | Fact::Health { .. }
+            | Fact::HealthUnknown { .. }
             | Fact::MayBeRunning { .. }
             | Fact::Aborts { .. }
             | Fact::LastErrors { .. }
@@ -699,7 +868,11 @@ fn facts() -> Vec<Fact> {
             | Fact::NothingSinceStart { .. }
             | Fact::CutOff { .. }
             | Fact::AllStopped { .. }
-            | Fact::StoppedAtEdge { .. } => {}
+            | Fact::StoppedAtEdge { .. }
+            | Fact::Watched { .. }
+            | Fact::Readers { .. }
+            | Fact::ReadersUnknown { .. }
+            | Fact::NextTest { .. } => {}
         }
     }
     facts
@@ -884,9 +1057,17 @@ fn a_restart_by_hand_is_only_advised_where_it_can_help() {
     });
     assert!(!advises(&notification));
     notification.proof.pop();
+    notification.proof.push(Fact::Health {
+        healthy: true,
+        last_run: Some(notification.at),
+        sign: Sign::Alive,
+    });
+    assert!(!advises(&notification));
+    notification.proof.pop();
     for (gate, advised) in [
         (Gate::AttemptsPerDay, true),
         (Gate::JobMayBeRunning, false),
+        (Gate::HealthSaysAlive, false),
         (Gate::DeploymentInProgress, false),
         (Gate::CauseNotRestartable, false),
     ] {
@@ -1015,11 +1196,11 @@ fn the_schema_knows_every_name() {
     };
     assert_eq!(
         names("/properties/condition/enum"),
-        ids(&mut Condition::ALL.iter().map(|c| c.id()))
+        ids(&mut (Condition::ALL.iter().map(|c| c.id())).chain([Condition::TestAlert.id()]))
     );
     assert_eq!(
         names("/properties/reason/enum"),
-        ids(&mut Occasion::ALL.iter().map(|o| o.id()))
+        ids(&mut (Occasion::ALL.iter().map(|o| o.id())).chain([Occasion::Test.id()]))
     );
     assert_eq!(
         names("/properties/handling/properties/blocked_by/items/enum"),
@@ -1217,6 +1398,7 @@ proptest! {
         notification.proof = vec![
             Fact::Stopped { reasons: vec![text.clone()] },
             Fact::EcsUnknown { why: text.clone(), obstacle: None },
+            Fact::HealthUnknown { why: text.clone() },
             Fact::Mistakes { list: vec![text.clone()] },
             Fact::MayBeRunning { jobs: vec![text.clone()] },
         ];

@@ -4,11 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use scheduler_watchdog::config::{Config, Ecs, Mistakes, Scheduler};
+use scheduler_watchdog::check::{self, Status};
+use scheduler_watchdog::config::{Config, Ecs, Endpoint, Mistakes, Scheduler};
+use scheduler_watchdog::decide::TestAlert;
+use scheduler_watchdog::health::Health;
+use scheduler_watchdog::lambda::{self, Failure, Memory};
 use scheduler_watchdog::message::Message;
 use scheduler_watchdog::pass::{self, Request};
 use scheduler_watchdog::plan::{Remediation, Verdict};
-use scheduler_watchdog::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, ServiceFacts};
+use scheduler_watchdog::snapshot::{
+    CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts,
+};
 use scheduler_watchdog::state::{State, Unreadable};
 use scheduler_watchdog::world::{StoreError, Version, World};
 
@@ -27,7 +33,15 @@ struct Fake {
     restart_fails: Cell<bool>,
     published: RefCell<Vec<String>>,
     restarts: RefCell<Vec<Remediation>>,
+    ping_fails: Cell<bool>,
+    pings: RefCell<Vec<String>>,
     looked_at: RefCell<Vec<String>>,
+    health: Observed<Health>,
+    /// Health endpoints that were asked.
+    asked: RefCell<Vec<String>>,
+    /// Confirmed and pending subscriptions.
+    readers: Cell<(u32, u32)>,
+    readers_asked: Cell<u32>,
 }
 
 impl Fake {
@@ -42,7 +56,13 @@ impl Fake {
             restart_fails: Cell::new(false),
             published: RefCell::default(),
             restarts: RefCell::default(),
+            ping_fails: Cell::new(false),
+            pings: RefCell::default(),
             looked_at: RefCell::default(),
+            health: Observed::Unknown(unknown(Obstacle::TimedOut)),
+            asked: RefCell::default(),
+            readers: Cell::new((1, 0)),
+            readers_asked: Cell::default(),
         }
     }
 
@@ -139,6 +159,22 @@ impl World for Fake {
         Some(Observed::Known(facts(&[TASK], since)))
     }
 
+    async fn health(&self, scheduler: &Scheduler) -> Option<Observed<Health>> {
+        let endpoint = scheduler.health.as_ref()?;
+        self.asked.borrow_mut().push(endpoint.url().to_string());
+        Some(self.health.clone())
+    }
+
+    async fn readers(&self) -> Option<Observed<Readers>> {
+        self.readers_asked.set(self.readers_asked.get() + 1);
+        let (confirmed, pending) = self.readers.get();
+        Some(Observed::Known(Readers {
+            topic: "arn:aws:sns:ap-northeast-1:123456789012:alerts".to_owned(),
+            confirmed,
+            pending,
+        }))
+    }
+
     async fn publish(&self, message: &Message) -> Result<(), CallError> {
         if self.publish_fails.get() {
             return Err(unknown(Obstacle::Denied));
@@ -159,6 +195,14 @@ impl World for Fake {
         }
         self.restarts.borrow_mut().push(remediation.clone());
         Ok(Some("ecs-svc/2".to_owned()))
+    }
+
+    async fn ping(&self, endpoint: &Endpoint) -> Result<(), CallError> {
+        self.pings.borrow_mut().push(endpoint.url().to_string());
+        if self.ping_fails.get() {
+            return Err(unknown(Obstacle::TimedOut));
+        }
+        Ok(())
     }
 }
 
@@ -368,4 +412,219 @@ async fn a_configuration_that_was_mended_gets_its_all_clear_once() {
         world.wait(5);
     }
     assert_eq!(world.published.borrow().len(), 2);
+}
+
+/// What the function answers to an event, and the metrics that it writes.
+async fn answer(
+    world: &Fake,
+    memory: &Memory,
+    event: &str,
+) -> (Result<serde_json::Value, Failure>, Vec<serde_json::Value>) {
+    let config = config(&["a", "b"]);
+    let event = serde_json::from_str(event).unwrap();
+    let mut lines = Vec::new();
+    let metric = |line: &serde_json::Value| lines.push(line.clone());
+    let answer = lambda::handle(world, Ok(&config), memory, &event, "watchdog", metric).await;
+    (answer, lines)
+}
+
+#[tokio::test]
+async fn a_pass_with_nobody_to_tell_is_not_complete_until_there_is_somebody() {
+    let (world, memory) = (Fake::new(), Memory::default());
+    world.readers.set((0, 1));
+    for _ in 0..2 {
+        let (report, lines) = answer(&world, &memory, "{}").await;
+        let report = report.unwrap();
+        assert_eq!(report["completed"], false, "{report}");
+        let problem = report["problems"][0].as_str().unwrap();
+        assert!(
+            problem.contains("no confirmed subscription (1 not"),
+            "{problem}"
+        );
+        assert_eq!(lines.last().unwrap()["PassCompleted"], 0);
+        world.wait(5);
+    }
+    world.readers.set((1, 1));
+    for asked in [3, 3] {
+        let (report, lines) = answer(&world, &memory, "{}").await;
+        assert_eq!(report.unwrap()["completed"], true);
+        assert_eq!(lines.last().unwrap()["PassCompleted"], 1);
+        assert_eq!(world.readers_asked.get(), asked, "once is enough");
+        world.wait(5);
+    }
+}
+
+#[tokio::test]
+async fn a_check_warns_if_nobody_would_be_told() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    // Before the log fell silent.
+    world.now.set(at("2025-12-01T23:43:30Z"));
+    let look = check::live(&config, &world, &[]).await;
+    assert_eq!(Status::of(&look.report), Status::Ok, "{}", look.text());
+    world.readers.set((0, 0));
+    let look = check::live(&config, &world, &[]).await;
+    assert_eq!(Status::of(&look.report), Status::Warning);
+    assert!(
+        look.text().contains("nobody is told of anything"),
+        "{}",
+        look.text()
+    );
+}
+
+#[tokio::test]
+async fn a_test_alert_is_sent_once_however_often_it_is_asked_for_at_a_time() {
+    let (world, config) = (Fake::new(), config(&["a", "b"]));
+    let asked = TestAlert::default();
+    for _ in 0..3 {
+        let report = pass::test_alert(&world, &config, &asked).await;
+        assert!(report.is_complete(), "{:?}", report.problems);
+        world.wait(3);
+    }
+    assert_eq!(
+        *world.published.borrow(),
+        ["test-alert/2025-12-02T00:00:00Z/1"]
+    );
+    // A month later it comes again.
+    world.wait(31 * 24 * 60);
+    let report = pass::test_alert(&world, &config, &asked).await;
+    assert_eq!((report.delivered, world.published.borrow().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_test_alert_that_was_not_delivered_is_sent_by_the_next_try_under_the_same_id() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    world.publish_fails.set(true);
+    let report = pass::test_alert(&world, &config, &TestAlert::default()).await;
+    assert!(!report.is_complete());
+    world.publish_fails.set(false);
+    world.wait(1);
+    let report = pass::test_alert(&world, &config, &TestAlert::default()).await;
+    assert!(report.is_complete(), "{:?}", report.problems);
+    assert_eq!(
+        *world.published.borrow(),
+        ["test-alert/2025-12-02T00:00:00Z/1"]
+    );
+}
+
+#[tokio::test]
+async fn of_two_calls_for_a_test_alert_at_once_one_sends_it() {
+    let (world, config) = (Fake::new(), config(&["a"]));
+    world.conflicts.borrow_mut().push(true);
+    let _ = pass::test_alert(&world, &config, &TestAlert::default()).await;
+    assert!(
+        world.published.borrow().is_empty(),
+        "the other one sends it"
+    );
+}
+
+#[tokio::test]
+async fn a_test_alert_that_reaches_nobody_fails_and_is_no_pass() {
+    let (world, memory) = (Fake::new(), Memory::default());
+    let event = r#"{"test_alert":true}"#;
+    let (report, lines) = answer(&world, &memory, event).await;
+    assert_eq!(report.unwrap()["delivered"], 1);
+    // The alarm on passes that do not come must not take it for one.
+    assert!(lines.is_empty() && world.looked_at.borrow().is_empty());
+    world.readers.set((0, 2));
+    world.wait(60);
+    let (answer, _) = answer(&world, &memory, event).await;
+    let failure = answer.unwrap_err();
+    assert_eq!(failure.kind(), "TestAlertFailed");
+    assert!(failure.to_string().contains("nobody is told"), "{failure}");
+}
+
+/// A configuration with a dead man's switch.
+fn with_switch(names: &[&str]) -> Config {
+    let mut config = config(names);
+    config.alerts.ping = Endpoint::parse("https://switch.example/t0ken", false).ok();
+    config
+}
+
+#[tokio::test]
+async fn the_switch_is_told_once_of_each_complete_pass() {
+    let (world, config) = (Fake::new(), with_switch(&["a", "b"]));
+    for passes in 1..=3 {
+        let report = pass::run(&world, &config, &Request::default()).await;
+        assert!(report.is_complete());
+        let pings = world.pings.borrow().clone();
+        assert_eq!(pings, vec!["https://switch.example/t0ken"; passes]);
+        world.wait(5);
+    }
+}
+
+#[tokio::test]
+async fn the_switch_is_told_of_nothing_less_than_a_complete_pass() {
+    let (world, config) = (Fake::new(), with_switch(&["a", "b"]));
+    let run = async |request: Request| {
+        let report = pass::run(&world, &config, &request).await;
+        world.wait(5);
+        report
+    };
+    // A part of it, and a pass that only decides.
+    let part = Request {
+        schedulers: vec!["a".to_owned()],
+        ..Request::default()
+    };
+    assert!(run(part).await.is_complete());
+    let dry = Request {
+        dry_run: true,
+        ..Request::default()
+    };
+    assert!(run(dry).await.is_complete());
+    // A message that is not delivered, and no time.
+    world.publish_fails.set(true);
+    assert!(!run(Request::default()).await.is_complete());
+    world.publish_fails.set(false);
+    world.deadline.set(Some(world.now.get()));
+    assert!(!run(Request::default()).await.is_complete());
+    world.deadline.set(None);
+    // Other passes were first with all that there is.
+    world.conflicts.borrow_mut().extend([true, true]);
+    let report = run(Request::default()).await;
+    assert!(report.is_complete() && report.schedulers.iter().all(|s| s.superseded));
+    assert_eq!(*world.pings.borrow(), [""; 0]);
+    // With some of it only.
+    world.conflicts.borrow_mut().extend([true, false]);
+    let report = run(Request::default()).await;
+    assert!(report.is_complete() && report.schedulers.iter().any(|s| s.superseded));
+    assert_eq!(world.pings.borrow().len(), 1);
+}
+
+#[tokio::test]
+async fn the_switch_is_not_told_while_the_configuration_is_wrong() {
+    let world = Fake::new();
+    let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
+    let event = serde_json::json!({});
+    let (config, memory) = (Err(&mistakes), Memory::default());
+    let answer = lambda::handle(&world, config, &memory, &event, "f", |_| ()).await;
+    assert!(answer.is_err());
+    assert_eq!(*world.pings.borrow(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_switch_that_cannot_be_told_fails_no_pass() {
+    let (world, config) = (Fake::new(), with_switch(&["a"]));
+    world.ping_fails.set(true);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert!(report.is_complete());
+    assert_eq!(world.pings.borrow().len(), 1);
+    let shown = scheduler_watchdog::report::json(&report).to_string();
+    assert!(!shown.contains("switch.example"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_health_endpoint_is_asked_on_suspicion_and_what_it_does_not_say_is_reported() {
+    let (world, mut config) = (Fake::new(), config(&["a"]));
+    config.schedulers[0].health = Endpoint::parse("https://app.example/health", false).ok();
+    // The log's last heartbeat is of 23:43.
+    world.now.set(at("2025-12-01T23:44:00Z"));
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert_eq!(*world.asked.borrow(), [""; 0]);
+    assert!(report.schedulers[0].unseen.is_empty());
+    world.wait(5);
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert_eq!(*world.asked.borrow(), ["https://app.example/health"]);
+    let unseen = unknown(Obstacle::TimedOut).to_string();
+    assert_eq!(report.schedulers[0].unseen, [unseen]);
+    assert!(report.is_complete(), "it is no problem of the pass");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::config::{Config, Scheduler};
 use scheduler_watchdog::decide::decide;
+use scheduler_watchdog::health::Health;
 use scheduler_watchdog::judge;
 use scheduler_watchdog::line::{JobEvent, Kind, Line, Pulse};
 use scheduler_watchdog::plan::Plan;
@@ -28,6 +29,7 @@ pub struct Stage {
     pub truncated: bool,
     pub probe: Option<Timestamp>,
     pub service: Observed<ServiceFacts>,
+    pub health: Option<Observed<Health>>,
     pub fleet: Fleet,
 }
 
@@ -63,7 +65,12 @@ impl Stage {
             {more}
             "#
         );
-        let config = Config::parse(&config, "test").unwrap();
+        Self::of(&config)
+    }
+
+    /// A scheduler as it is configured; midnight, one task, one old deployment.
+    pub fn of(config: &str) -> Self {
+        let config = Config::parse(config, "test").unwrap();
         let now = at("2025-12-02T00:00:00Z");
         Self {
             scheduler: config.schedulers[0].clone(),
@@ -74,6 +81,7 @@ impl Stage {
             truncated: false,
             probe: None,
             service: Observed::Known(facts(&[TASK], now - SignedDuration::from_hours(48))),
+            health: None,
             fleet: Fleet {
                 watched: 1,
                 firing: 0,
@@ -198,6 +206,7 @@ impl Stage {
                 })
             }),
             service: wanted.service.then(|| self.service.clone()),
+            health: self.health.clone().filter(|_| wanted.health),
             fleet: self.fleet,
         }
     }

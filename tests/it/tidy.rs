@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that may know neither AWS, nor a clock, nor the environment, nor waiting.
-const PURE: [&str; 19] = [
+const PURE: [&str; 20] = [
     "line",
     "cron",
     "job",
     "silence",
     "snapshot",
+    "health",
     "state",
     "history",
     "due",
@@ -40,8 +41,9 @@ const IMPURE: [(&str, &str); 9] = [
 ];
 
 /// Rooms that only the shells and the pass may look into.
-const RIM: [&str; 5] = [
+const RIM: [&str; 6] = [
     "crate::aws",
+    "crate::http",
     "crate::local",
     "crate::pass",
     "crate::world",

@@ -86,7 +86,7 @@ fn listed(status: DesiredStatus, tasks: &'static [&'static str]) -> Rule {
         })
 }
 
-/// DescribeTasks answers whatever it is asked for.
+/// DescribeTasks answers whatever it is asked for; a service runs those that are named `web`.
 fn described() -> Rule {
     mock!(Client::describe_tasks).then_compute_output(|ask| {
         let tasks = ask.tasks().iter();
@@ -94,6 +94,7 @@ fn described() -> Rule {
             types::Task::builder()
                 .task_arn(arn)
                 .last_status("RUNNING")
+                .set_started_by(arn.ends_with("/web").then(|| "ecs-svc/1".to_owned()))
                 .build()
         });
         DescribeTasksOutput::builder()
@@ -297,7 +298,10 @@ async fn a_definition_has_the_tasks_of_its_family() {
     }
     let list = mock!(Client::list_tasks)
         .match_requests(|list| list.family() == Some("sched") && list.service_name().is_none())
-        .then_output(|| ListTasksOutput::builder().task_arns(arn("a")).build());
+        .then_output(|| {
+            let list = ListTasksOutput::builder().task_arns(arn("a"));
+            list.task_arns(arn("web")).build()
+        });
     let none = listed(DesiredStatus::Stopped, &[]);
     let facts = service(&aws(&[&none, &list, &described()]), &at_definition(&[]))
         .await
@@ -310,7 +314,12 @@ async fn a_definition_has_the_tasks_of_its_family() {
         ),
         ("ACTIVE", "ECS", 1)
     );
-    assert_eq!(facts.tasks.len(), 1);
+    let tasks: Vec<&str> = facts.tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(
+        tasks,
+        ["a"],
+        "a service runs the other with the same definition"
+    );
 }
 
 /// Pages are followed, but not for ever: 100 tasks of each kind, asked for 100 at a time.

@@ -251,7 +251,7 @@ fn with_aws<T>(
     runtime()?.block_on(async {
         let aws = Aws::load().await?;
         let world = aws.world(PassContext {
-            topic: None,
+            topic: config.alerts.topic_arn.as_deref(),
             table: environment.get("WATCHDOG_TABLE"),
             deadline: None,
             limits: config.limits,
@@ -288,12 +288,15 @@ fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
         state: args.state.clone(),
     };
     let mut progress = Progress::new("looking");
-    let world = LocalWorld::read(config, &files, &mut |note| progress.tell(note))?;
+    let mut world = LocalWorld::read(config, &files, &mut |note| progress.tell(note))?;
     let now = match (args.now, world.span()) {
         (Some(now), _) => now,
         (None, Some(span)) => span.arrived,
         (None, None) => return Err(Box::from("the log files hold no event; give --now")),
     };
+    if is_present(now) {
+        world.set_present(now);
+    }
     let runtime = runtime()?;
     let look = if args.state.is_some() {
         runtime.block_on(check::remembered(config, &world, &args.schedulers, now))
@@ -307,6 +310,19 @@ fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
         ))
     };
     Ok(look)
+}
+
+/// A log whose newest line is this young tells of the present: an interval between two looks.
+const PRESENT: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether a look at that time is one at the present, of which health endpoints can tell.
+fn is_present(now: Timestamp) -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "endpoints are asked by the real clock"
+    )]
+    let clock = Timestamp::now();
+    clock.duration_since(now).abs() <= PRESENT
 }
 
 fn run_replay(args: ReplayArgs) -> Result<u8, Failure> {

@@ -9,7 +9,7 @@ use super::{Axis, Bins, Chapter};
 use crate::condition::Slot;
 use crate::cron::{Cron, horizon};
 use crate::job::Job;
-use crate::line::{JobEvent, Line};
+use crate::line::{JobEvent, Kind, Line};
 
 /// A run may begin this much before its due time, by another clock.
 const EARLY: SignedDuration = SignedDuration::from_secs(5);
@@ -75,6 +75,8 @@ struct Run {
     stream: Arc<str>,
     /// Only its end is known: it may have begun long before.
     only_end: bool,
+    /// It was handed to the background: its failure can be told long after.
+    background: bool,
 }
 
 /// Follows one job over the span.
@@ -125,7 +127,9 @@ impl<'a> Tracker<'a> {
                 self.begin(line.at, line, false);
                 return;
             }
-            JobEvent::Ended { took } => (*took, false),
+            // The run itself has its own line.
+            JobEvent::Succeeded { .. } if !line.is_heartbeat() => return,
+            JobEvent::Ended { took } | JobEvent::Succeeded { took } => (*took, false),
             JobEvent::Failed { took, .. } => (*took, true),
         };
         let start = took.map_or(line.at, |took| line.at - took);
@@ -134,13 +138,17 @@ impl<'a> Tracker<'a> {
             run.stream == line.stream
                 && match run.end {
                     // A report of the failure, before or after the line of the run.
-                    Some(end) => (run.failed || failed) && near(end, line.at),
+                    Some(end) => {
+                        (run.failed || failed) && near(end, line.at)
+                            || run.background && failed && run.start <= line.at
+                    }
                     None => run.start <= line.at,
                 }
         });
         match known {
             Some(run) => {
                 run.failed |= failed;
+                run.background &= !failed;
                 run.end = run.end.max(Some(line.at));
                 if run.only_end && took.is_some() {
                     (run.start, run.only_end) = (start, false);
@@ -150,6 +158,14 @@ impl<'a> Tracker<'a> {
                 let run = self.begin(start, line, took.is_none());
                 run.end = Some(line.at);
                 run.failed = failed;
+                run.background = !failed
+                    && matches!(
+                        line.kind,
+                        Kind::Job {
+                            background: true,
+                            ..
+                        }
+                    );
             }
         }
     }
@@ -164,6 +180,7 @@ impl<'a> Tracker<'a> {
                 failed: false,
                 stream: line.stream.clone(),
                 only_end,
+                background: false,
             },
         );
         &mut self.runs[place]

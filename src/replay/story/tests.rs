@@ -228,6 +228,39 @@ fn runs_answer_the_due_times() {
 }
 
 #[test]
+fn a_job_in_the_background_fails_when_its_report_says_so() {
+    let spawned = |at| {
+        let kind = Kind::Job {
+            name: "report:send".to_owned(),
+            event: JobEvent::Ended {
+                took: Some(SignedDuration::ZERO),
+            },
+            background: true,
+        };
+        Line::new(at, "s".into(), kind, "report:send")
+    };
+    let report = |at, event| Line {
+        heartbeat: false,
+        ..line(at, event)
+    };
+    let success = JobEvent::Succeeded { took: None };
+    let failure = JobEvent::Failed {
+        took: None,
+        exit_code: Some(1),
+    };
+    let lines = [
+        spawned(minute(0)),
+        report(minute(4), success.clone()),
+        spawned(minute(10)),
+        report(minute(14), failure),
+        spawned(minute(20)),
+        // It tells of no run that did not tell of itself.
+        report(minute(31), success),
+    ];
+    assert_eq!(fates(&mut chapter(), 0, &lines), [2, 1, 3, 0, 0]);
+}
+
+#[test]
 fn runs_that_nobody_can_expect_are_not_missed() {
     let none: [u64; 5] = [0; 5];
     assert_eq!(fates(&mut chapter(), 59, &[]), none);

@@ -25,6 +25,7 @@ pub struct QueryService(&'static str, &'static str);
 
 pub const SNS: QueryService = QueryService("sns", "2010-03-31");
 pub const IAM: QueryService = QueryService("iam", "2010-05-08");
+pub const CLOUDWATCH: QueryService = QueryService("monitoring", "2010-08-01");
 pub const CLOUDFORMATION: QueryService = QueryService("cloudformation", "2010-05-15");
 
 /// Root's access to the emulator.

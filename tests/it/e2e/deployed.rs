@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::aws::{ACCOUNT, REGION, SNS, SSM};
+use super::aws::{ACCOUNT, CLOUDWATCH, REGION, SNS, SSM, texts};
 use super::emulator::Emulator;
 use super::inbox::Inbox;
 use super::site::Site;
@@ -71,11 +71,14 @@ fn deploys_and_tells() {
     }
     assert_eq!(site.deployments(), deployments, "restarted too early");
 
-    // The alarm on passes that do not come looks at this metric of this function.
+    // The alarms on passes that do not come, and on messages that wait, look at these metrics of
+    // this function.
     let log = stack.log();
     let counted = |line: &String| {
         serde_json::from_str::<Value>(line).is_ok_and(|line| {
-            line["PassCompleted"] == 1 && line["FunctionName"] == stack.output("FunctionName")
+            line["PassCompleted"] == 1
+                && line["OldestUndeliveredMessage"] == 0
+                && line["FunctionName"] == stack.output("FunctionName")
         })
     };
     assert!(log.iter().any(counted), "{log:#?}");
@@ -125,6 +128,57 @@ fn deploys_and_tells() {
     }
     assert_eq!(inbox.gists(), story);
     assert_eq!(site.deployments(), restarted);
+
+    // Whatever goes wrong with the watchdog itself, an alarm tells the same people.
+    let alarms = emulator.aws.query(&CLOUDWATCH, "DescribeAlarms", &[]);
+    let mut watched = texts(&alarms, "MetricName");
+    watched.sort();
+    let metrics = [
+        "ApproximateNumberOfMessagesVisible",
+        "Errors",
+        "OldestUndeliveredMessage",
+        "PassCompleted",
+        "SchedulerErrorCount",
+    ];
+    assert_eq!(watched, metrics);
+    for name in texts(&alarms, "AlarmName") {
+        for state in ["OK", "ALARM"] {
+            let fields = [
+                ("AlarmName", name.as_str()),
+                ("StateValue", state),
+                ("StateReason", "a test"),
+            ];
+            (emulator.aws).query(&CLOUDWATCH, "SetAlarmState", &fields);
+        }
+        let told = inbox.alarms();
+        assert!(told.contains(&format!("ALARM {name}")), "{name}: {told:?}");
+    }
+
+    // A test alert arrives the same way, once, and says when the next one comes.
+    let (_, schedule) = stack.schedule("test_alert");
+    assert_eq!(schedule["State"], "ENABLED");
+    assert_eq!(schedule["ScheduleExpression"], "cron(0 10 1 * ? *)");
+    let event = serde_json::from_str(schedule["Target"]["Input"].as_str().unwrap()).unwrap();
+    let delivered: Vec<Value> = [(); 2]
+        .map(|()| stack.invoke(&event)["delivered"].take())
+        .into();
+    assert_eq!(delivered, [1, 0]);
+    let alerts = inbox.alerts();
+    let test = alerts.last().unwrap().machine();
+    assert_eq!(
+        (alerts.len(), &test["reason"]),
+        (story.len() + 1, &json!("test"))
+    );
+    let fact = |name: &str| {
+        let facts = test["facts"].as_array().unwrap();
+        facts
+            .iter()
+            .find(|fact| fact["fact"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert!(fact("next-test")["at"].is_string(), "{test}");
+    assert!(fact("readers")["confirmed"].as_u64() >= Some(2), "{test}");
 }
 
 /// A permission that is missing is told by its name, once, until it is there again.

@@ -197,6 +197,7 @@ fn no_fault_costs_a_message_or_a_second_restart() {
     for action in [
         "GetParameter",
         "GetItem",
+        "GetTopicAttributes",
         "StartQuery",
         "GetQueryResults",
         "DescribeServices",

@@ -180,6 +180,19 @@ impl<'a> Inbox<'a> {
         })
     }
 
+    /// What the template's alarms have sent, in order: `ALARM` and the name.
+    pub fn alarms(&self) -> Vec<String> {
+        let _ = self.both();
+        let by_queue = self.from_queue.lock().unwrap();
+        (by_queue.iter())
+            .filter_map(|alert| serde_json::from_str::<Value>(&alert.body).ok())
+            .filter_map(|body| {
+                let text = |name: &str| body[name].as_str();
+                Some(format!("{} {}", text("NewStateValue")?, text("AlarmName")?))
+            })
+            .collect()
+    }
+
     fn receive(&self) -> Vec<Alert> {
         let ask = json!({"QueueUrl": self.queue, "MaxNumberOfMessages": 10});
         let answer = self.aws.json(&SQS, "ReceiveMessage", &ask);

@@ -158,7 +158,8 @@ impl Process {
         self.wait_for_end(Duration::from_secs(10));
     }
 
-    fn terminate(&self) {
+    /// Asks it to end.
+    pub fn terminate(&self) {
         signal(self.child.id(), Signal::TERM);
     }
 }

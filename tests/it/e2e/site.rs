@@ -24,14 +24,36 @@ pub struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// A service that runs one task, and an empty log group. The image is pinned, so that a
-    /// restart cannot bring another one.
+    /// A service that runs one task, and an empty log group.
     pub fn create(aws: &'a Aws, name: &str) -> Self {
+        Self::with_replicas(aws, name, 1)
+    }
+
+    /// The same with several tasks.
+    pub fn with_replicas(aws: &'a Aws, name: &str, tasks: u32) -> Self {
+        let site = Self {
+            service: format!("{name}-app-service"),
+            ..Self::of_tasks(aws, name)
+        };
+        let service = json!({
+            "cluster": site.cluster,
+            "serviceName": site.service,
+            "taskDefinition": name,
+            "desiredCount": tasks,
+            "launchType": "FARGATE",
+        });
+        aws.json(&ECS, "CreateService", &service);
+        site
+    }
+
+    /// No service: a definition of tasks that something is to start, and an empty log group. The
+    /// image is pinned, so that a restart cannot bring another one.
+    pub fn of_tasks(aws: &'a Aws, name: &str) -> Self {
         let site = Self {
             aws,
             name: name.to_owned(),
             cluster: format!("{name}-cluster"),
-            service: format!("{name}-app-service"),
+            service: String::new(),
             group: format!("/ecs/{name}"),
         };
         aws.json(
@@ -54,24 +76,57 @@ impl<'a> Site<'a> {
             }],
         });
         aws.json(&ECS, "RegisterTaskDefinition", &definition);
-        let service = json!({
-            "cluster": site.cluster,
-            "serviceName": site.service,
-            "taskDefinition": name,
-            "desiredCount": 1,
-            "launchType": "FARGATE",
-        });
-        aws.json(&ECS, "CreateService", &service);
         site
     }
 
     /// The one task that runs.
     pub fn task(&self) -> String {
-        let list = json!({"cluster": self.cluster, "serviceName": self.service});
+        let mut tasks = self.tasks();
+        assert_eq!(tasks.len(), 1, "{tasks:?}");
+        tasks.remove(0)
+    }
+
+    /// The tasks that run.
+    pub fn tasks(&self) -> Vec<String> {
+        let list = json!({"cluster": self.cluster, "family": self.name});
         let answer = self.aws.json(&ECS, "ListTasks", &list);
         let tasks = answer["taskArns"].as_array().unwrap();
-        assert_eq!(tasks.len(), 1, "{answer}");
-        last_part(&tasks[0])
+        tasks.iter().map(last_part).collect()
+    }
+
+    /// What ECS says of a task.
+    pub fn describe(&self, task: &str) -> Value {
+        let which = json!({"cluster": self.cluster, "tasks": [task]});
+        self.aws.json(&ECS, "DescribeTasks", &which)["tasks"][0].take()
+    }
+
+    /// EventBridge Scheduler starts a task, which runs the scheduler and ends.
+    pub fn scheduled_task(&self) -> String {
+        let run = json!({
+            "cluster": self.cluster,
+            "taskDefinition": self.name,
+            "startedBy": "chronos-schedule/every-minute",
+        });
+        let task = last_part(&self.aws.json(&ECS, "RunTask", &run)["tasks"][0]["taskArn"]);
+        self.end(&task);
+        task
+    }
+
+    /// A task comes to its end.
+    pub fn end(&self, task: &str) {
+        let stop = json!({"cluster": self.cluster, "task": task});
+        self.aws.json(&ECS, "StopTask", &stop);
+    }
+
+    /// Changes how many tasks are to run.
+    pub fn scale(&self, tasks: u32) {
+        let update = json!({
+            "cluster": self.cluster,
+            "service": self.service,
+            "desiredCount": tasks,
+        });
+        self.aws.json(&ECS, "UpdateService", &update);
+        assert_eq!(self.tasks().len(), tasks as usize);
     }
 
     /// The ids of the service's deployments.
@@ -98,6 +153,13 @@ impl<'a> Site<'a> {
             let at = now - SignedDuration::from_mins(ago);
             events.extend(if ago % 5 == 0 { busy(at) } else { idle(at) });
         }
+        self.print(task, &events);
+    }
+
+    /// A task's loop goes on, but every run of the last ten minutes prints this and no more.
+    pub fn runs_fail(&self, task: &str, run: &str) {
+        let printed = |ago| events(now() - SignedDuration::from_mins(ago), run.lines());
+        let events: Vec<_> = (0..10).rev().flat_map(printed).collect();
         self.print(task, &events);
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::aws::{Aws, CLOUDFORMATION, IAM, LOGS, REGION, percent_decoded, texts};
+use super::aws::{Answer, Aws, CLOUDFORMATION, IAM, LOGS, REGION, percent_decoded, texts};
 use super::emulator::{Emulator, clean};
 use super::process::{Process, wait_for};
 use super::site::Site;
@@ -39,9 +39,11 @@ impl<'a> Stack<'a> {
             format!("LogGroupName={}", site.group),
             "LogStreamPrefix=app/".to_owned(),
             format!("EcsClusterName={}", site.cluster),
-            format!("EcsServiceName={}", site.service),
             "EcsContainerName=app".to_owned(),
         ];
+        if !site.service.is_empty() {
+            parameters.push(format!("EcsServiceName={}", site.service));
+        }
         parameters.extend(more.iter().map(|parameter| (*parameter).to_owned()));
         let mut command = clean(&tools.sam, built.path());
         command
@@ -79,14 +81,43 @@ impl<'a> Stack<'a> {
 
     /// Calls the function, which must answer with a report.
     pub fn invoke(&self, event: &Value) -> Value {
-        let path = format!(
-            "/2015-03-31/functions/{}/invocations",
-            self.output("FunctionName")
-        );
-        let answer = self.aws.rest("lambda", "POST", &path, &event.to_string());
+        let answer = self.call(event);
         let failed = answer.header("X-Amz-Function-Error");
         assert_eq!(failed, None, "{}", answer.body);
         answer.json()
+    }
+
+    /// Calls the function, which must fail, and returns its error.
+    pub fn invoke_in_vain(&self, event: &Value) -> Value {
+        let answer = self.call(event);
+        let failed = answer.header("X-Amz-Function-Error");
+        assert!(failed.is_some(), "{}", answer.body);
+        answer.json()
+    }
+
+    fn call(&self, event: &Value) -> Answer {
+        let path = format!("/2015-03-31/functions/{}/invocations", self.name());
+        (self.aws).rest("lambda", "POST", &path, &event.to_string())
+    }
+
+    fn name(&self) -> &str {
+        self.output("FunctionName")
+    }
+
+    /// Lets the next call begin a new process.
+    pub fn start_afresh(&self) {
+        let path = format!("/2015-03-31/functions/{}/configuration", self.name());
+        let change = json!({"Timeout": 119});
+        (self.aws).rest("lambda", "PUT", &path, &change.to_string());
+    }
+
+    /// A text with the stack's own names in place of those that each deployment makes up.
+    pub fn generic(&self, text: &str) -> String {
+        let mut outputs: Vec<_> = self.outputs.iter().collect();
+        outputs.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        (outputs.into_iter()).fold(text.to_owned(), |text, (name, value)| {
+            text.replace(value.as_str(), &format!("{{{name}}}"))
+        })
     }
 
     /// Wakes the function as its schedule does.
@@ -124,13 +155,24 @@ impl<'a> Stack<'a> {
     }
 
     fn set_schedule(&self, state: &str) {
-        let schedules = self.aws.rest("scheduler", "GET", "/schedules", "").json();
-        let name = schedules["Schedules"][0]["Name"].as_str().unwrap();
-        let path = format!("/schedules/{name}");
-        let mut schedule = self.aws.rest("scheduler", "GET", &path, "").json();
+        let (path, mut schedule) = self.schedule("scheduler-watchdog.schedule");
         schedule["State"] = Value::from(state);
         let update = schedule.to_string();
         self.aws.rest("scheduler", "PUT", &path, &update);
+    }
+
+    /// The one schedule whose input holds this text, and its path.
+    pub fn schedule(&self, input: &str) -> (String, Value) {
+        let schedules = self.aws.rest("scheduler", "GET", "/schedules", "").json();
+        let mut found = (schedules["Schedules"].as_array().unwrap().iter()).filter_map(|known| {
+            let path = format!("/schedules/{}", known["Name"].as_str().unwrap());
+            let schedule = self.aws.rest("scheduler", "GET", &path, "").json();
+            let holds = (schedule["Target"]["Input"].as_str()).is_some_and(|it| it.contains(input));
+            holds.then_some((path, schedule))
+        });
+        let schedule = found.next().expect("a schedule with this input");
+        assert!(found.next().is_none(), "two schedules with {input}");
+        schedule
     }
 
     /// Waits until the function has answered so many further calls.
@@ -173,7 +215,8 @@ impl<'a> Stack<'a> {
         policy
     }
 
-    fn policy(&self) -> String {
+    /// The policy of the function's role.
+    pub fn policy(&self) -> String {
         let fields = [
             ("RoleName", self.output("RoleName")),
             ("PolicyName", "watchdog"),

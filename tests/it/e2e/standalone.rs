@@ -43,6 +43,12 @@ fn the_bootstrap_answers_every_event() {
         let file = file.unwrap().path();
         let event: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         let report = function.invoke(&event);
+        answered += 1;
+        if event["test_alert"] == true {
+            assert_eq!(report["delivered"], 1, "{report}");
+            assert_eq!(bench.inbox.gists(), ["test test-alert"]);
+            continue;
+        }
         let scheduler = of(&report);
         assert_eq!(
             scheduler["scheduler"],
@@ -62,9 +68,8 @@ fn the_bootstrap_answers_every_event() {
             "{}: {report}",
             file.display()
         );
-        answered += 1;
     }
-    assert_eq!(answered, 3, "a new kind of event wants a look here");
+    assert_eq!(answered, 4, "a new kind of event wants a look here");
 
     let lines = function.json_lines();
     let metrics: Vec<&Value> = lines
@@ -116,6 +121,7 @@ fn check_metrics(lines: &[&Value]) {
         "OpenIncidents",
         "BytesScanned",
         "PassCompleted",
+        "OldestUndeliveredMessage",
     ];
     for name in expected {
         assert!(
@@ -123,7 +129,7 @@ fn check_metrics(lines: &[&Value]) {
             "{name} is not among {seen:?}"
         );
     }
-    // Two of the three events ask for a real pass; a dry run counts for nothing.
+    // Two of the four events ask for a real pass; a dry run counts for nothing.
     let completed: Vec<_> = lines
         .iter()
         .filter(|line| line.get("PassCompleted").is_some())
@@ -317,7 +323,7 @@ fn of_several_invocations_one_acts() {
 }
 
 /// As long as nothing is wrong, a pass costs one read and one write of its state and one query
-/// of the log.
+/// of the log. A process's first one also looks who is subscribed.
 #[test]
 fn a_healthy_pass_calls_dynamodb_and_logs_only() {
     let Some(tools) = Tools::find("a_healthy_pass_calls_dynamodb_and_logs_only") else {
@@ -328,14 +334,22 @@ fn a_healthy_pass_calls_dynamodb_and_logs_only() {
     bench.healthy();
     let proxy = Proxy::start(bench.aws);
     let function = bench.function_with(&proxy.endpoint, &[]);
-    let report = function.invoke(&wake_up());
-    assert_eq!(of(&report)["verdict"], "healthy", "{report}");
-    let mut calls = proxy.calls();
-    calls.dedup();
-    assert_eq!(
-        calls,
-        ["GetItem", "StartQuery", "GetQueryResults", "PutItem"]
-    );
+    let mut before = 0;
+    for subscriptions in [true, false] {
+        let report = function.invoke(&wake_up());
+        assert_eq!(of(&report)["verdict"], "healthy", "{report}");
+        let all = proxy.calls();
+        let mut calls = all[before..].to_vec();
+        before = all.len();
+        let looked = calls.iter().any(|call| call == "GetTopicAttributes");
+        assert_eq!(looked, subscriptions, "{calls:?}");
+        calls.retain(|call| call != "GetTopicAttributes");
+        calls.dedup();
+        assert_eq!(
+            calls,
+            ["GetItem", "StartQuery", "GetQueryResults", "PutItem"]
+        );
+    }
     function.stop();
 }
 

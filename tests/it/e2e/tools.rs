@@ -62,16 +62,27 @@ impl Tools {
     }
 }
 
-/// `E2E_CHROMIUM`: a Chromium. None if no variable is set at all: then the test is left out, and
-/// a line on stderr says so.
+/// `E2E_CHROMIUM`: a Chromium; see [`one`].
+pub fn chromium(test: &str) -> Option<PathBuf> {
+    one("E2E_CHROMIUM", test)
+}
+
+/// `E2E_EXAMPLES`: the directory of the programs that the examples are run and checked with; see
+/// [`one`].
+pub fn examples(test: &str) -> Option<PathBuf> {
+    one("E2E_EXAMPLES", test)
+}
+
+/// The path in one variable. None if no variable is set at all: then the test is left out, and a
+/// line on stderr says so.
 ///
 /// # Panics
 /// Only the others are set: a mistake that must not pass for a green run.
-pub fn chromium(test: &str) -> Option<PathBuf> {
-    let found = variable("E2E_CHROMIUM").map(PathBuf::from);
+fn one(name: &str, test: &str) -> Option<PathBuf> {
+    let found = variable(name).map(PathBuf::from);
     assert!(
         found.is_some() || variable("E2E_BOOTSTRAP").is_none(),
-        "not set: E2E_CHROMIUM"
+        "not set: {name}"
     );
     if found.is_none() {
         let _ = writeln!(std::io::stderr(), "{test}: left out, `make test` runs it");
