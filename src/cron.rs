@@ -125,6 +125,11 @@ impl Cron {
         self.runs(zone, Gap::Skip, after, horizon(after)).next()
     }
 
+    /// The times by the wall clock after `after`, whatever the zone, oldest first.
+    pub(crate) fn walls(&self, after: DateTime) -> impl Iterator<Item = DateTime> + '_ {
+        std::iter::successors(self.next_wall(after), |wall| self.next_wall(*wall))
+    }
+
     fn next_wall(&self, after: DateTime) -> Option<DateTime> {
         self.schedule
             .find_next_occurrence(&Wall(after), false)

@@ -89,7 +89,7 @@ impl JobHistory {
 
 /// Whether two runs, the earlier given first, belong to one due time.
 pub fn is_same(job: &Job, earlier: Timestamp, later: Timestamp) -> bool {
-    job.next_run(earlier, later).is_none()
+    job.next_run(earlier + EARLY, later + EARLY).is_none()
 }
 
 /// Begins to expect the runs of jobs that are new, or that are expected at other times now.
@@ -375,6 +375,23 @@ fn whole_minute(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second().div_euclid(60) * 60).unwrap_or(at)
 }
 
+/// A time as the state keeps it: in seconds; earlier versions of the program wrote text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Seconds(i64),
+    Text(Timestamp),
+}
+
+impl Kept {
+    fn time<E: serde::de::Error>(self) -> Result<Timestamp, E> {
+        match self {
+            Self::Seconds(seconds) => Timestamp::from_second(seconds).map_err(E::custom),
+            Self::Text(at) => Ok(at),
+        }
+    }
+}
+
 /// A time of whole seconds as a number: half of the text, and there are many.
 pub(crate) mod second {
     use jiff::Timestamp;
@@ -385,7 +402,7 @@ pub(crate) mod second {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
-        Timestamp::from_second(i64::deserialize(from)?).map_err(serde::de::Error::custom)
+        super::Kept::deserialize(from)?.time()
     }
 }
 
@@ -403,9 +420,24 @@ pub(crate) mod seconds {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
-        (Option::<i64>::deserialize(from)?)
-            .map(Timestamp::from_second)
+        (Option::<super::Kept>::deserialize(from)?)
+            .map(super::Kept::time)
             .transpose()
-            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// The same for a list.
+pub(crate) mod list_of_seconds {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(list: &[Timestamp], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(|at| at.as_second()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Timestamp>, D::Error> {
+        (Vec::<super::Kept>::deserialize(from)?.into_iter())
+            .map(super::Kept::time)
+            .collect()
     }
 }

@@ -18,7 +18,7 @@ use crate::message::safe;
 use crate::snapshot::LogWindow;
 use crate::state::State;
 
-pub use job::{CutRun, Failures, JobHistory, LastRun, Twice};
+pub use job::{CutRun, Failures, JobHistory, LastRun, OpenRun, Twice};
 use job::{LONG_JOB, Run};
 
 /// Heartbeats closer together than this are one: a run prints several lines.
@@ -747,8 +747,9 @@ fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
             *known = line;
         }
     }
+    // Of one moment in one order, whichever window they came with.
     let mut newest: Vec<&Line> = newest.into_values().collect();
-    newest.sort_by_key(|line| line.at);
+    newest.sort_by_key(|line| (line.at, &line.stream, &line.text));
     let surplus = newest.len().saturating_sub(MOST_NOTES);
     for line in newest.into_iter().skip(surplus) {
         let Kind::Error {
@@ -771,6 +772,7 @@ fn fold_errors(state: &mut State, scheduler: &Scheduler, window: &LogWindow) {
             None => notes.push(note),
         }
     }
-    state.errors.notes.sort_by_key(|note| note.at);
+    (state.errors.notes)
+        .sort_by(|a, b| (a.at, &a.stream, &a.text).cmp(&(b.at, &b.stream, &b.text)));
     state.errors.fold(window, &counts);
 }

@@ -110,8 +110,16 @@ pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Advance {
         .collect();
     for index in absent {
         let beat = newest_beat(state, &state.incidents[index], moment.service);
-        let said = not_found(&mut state.incidents[index], look, beat, down, moment);
-        advance.news.extend(said);
+        if !is_over(&mut state.incidents[index], look, beat, down, moment) {
+            continue;
+        }
+        let ended = due::came_back(&state.incidents[index], &state.heartbeats);
+        let incident = &mut state.incidents[index];
+        incident.ended_at.get_or_insert(ended.unwrap_or(moment.now));
+        // What ends in a silence is told when the silence ends.
+        if !moment.quiet.contains_key(&incident.condition) {
+            advance.news.push(resolve(incident, moment.now));
+        }
     }
     // Never told, and not there any more: forgotten.
     let is_gone = |incident: &Incident| {
@@ -133,14 +141,6 @@ pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Advance {
             .is_some_and(|at| moment.now.duration_since(*at) < FLAPPING_SPAN),
         Phase::Firing | Phase::Recovering => true,
     });
-    for news in &advance.news {
-        let resolved = (state.incidents.iter_mut())
-            .find(|incident| incident.id == news.incident && incident.phase == Phase::Resolved);
-        if let Some(incident) = resolved {
-            let ended = due::came_back(incident, &state.heartbeats);
-            incident.ended_at = Some(ended.unwrap_or(moment.now));
-        }
-    }
     advance
 }
 
@@ -175,6 +175,7 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
         }
     };
     let incident = &mut state.incidents[known];
+    incident.ended_at = None;
     incident.condition = finding.condition;
     incident.severity = finding.condition.severity();
     incident.proof.clone_from(&finding.proof);
@@ -292,23 +293,23 @@ fn still_firing(incident: &mut Incident, pace: Option<Pace>, moment: &Moment<'_>
     })
 }
 
-/// Nothing was found of an incident in this look. `beat` is the newest heartbeat of what it is
-/// about, for incidents that are about heartbeats.
-fn not_found(
+/// Nothing was found of an incident in this look: whether it is over by now. `beat` is the newest
+/// heartbeat of what it is about, for incidents that are about heartbeats.
+fn is_over(
     incident: &mut Incident,
     look: &Look,
     beat: Beat,
     down: bool,
     moment: &Moment<'_>,
-) -> Option<News> {
+) -> bool {
     if incident.phase == Phase::Pending {
-        return None;
+        return false;
     }
     let about_loop = matches!(incident.slot, Slot::Loop | Slot::Replica);
     let silenced = moment.quiet.contains_key(&incident.condition);
     if about_loop && look.excuse == Some(Reason::DesiredCountZero) && !silenced {
         incident.steady_since = Some(moment.now);
-        return Some(resolve(incident, moment.now));
+        return true;
     }
     let deploying = moment
         .service
@@ -336,7 +337,7 @@ fn not_found(
         Slot::Configuration => true,
     };
     if !judged || !moment.counts {
-        return None;
+        return false;
     }
     if incident.phase == Phase::Firing {
         incident.phase = Phase::Recovering;
@@ -362,8 +363,7 @@ fn not_found(
     };
     let good = incident.good_looks >= enough && beating;
     let steady = !incident.flapping || is_steady(incident, moment.now);
-    // What ends in a silence is told when the silence ends.
-    (good && steady && !silenced).then(|| resolve(incident, moment.now))
+    good && steady
 }
 
 /// The newest heartbeat of what an incident is about.

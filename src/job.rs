@@ -2,7 +2,7 @@
 
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use regex::Regex;
 
 use crate::cron::{Cron, Gap};
@@ -16,6 +16,12 @@ const LEAST_GRACE: SignedDuration = SignedDuration::from_mins(5);
 
 /// The grace of jobs that run daily or less often, and the most that a job is given by default.
 const MOST_GRACE: SignedDuration = SignedDuration::from_mins(60);
+
+/// Times of an expression that are tried for one in a window: two weeks of each minute.
+const MOST_TRIES: usize = 14 * 24 * 60;
+
+/// Days of the year fall on the same weekdays again after at most so many years.
+const WEEKDAYS_REPEAT: i16 = 40;
 
 /// Failures in a row that are too many for a job that runs more often than daily.
 const FREQUENT_TOLERANCE: u32 = 3;
@@ -104,6 +110,18 @@ impl Window {
     fn holds_at(&self, time: Time, weekday: Weekday) -> bool {
         self.between.is_none_or(|between| is_within(between, time))
             && (self.weekdays.is_empty() || self.weekdays.contains(&weekday))
+    }
+
+    /// Whether some time of an expression lies in it; else no run would ever be due in it.
+    pub fn holds_any(&self, cron: &Cron) -> bool {
+        let any_year = Date::constant(2000, 1, 1);
+        let first = self.from.or(self.until.map(|until| until.min(any_year)));
+        let first = first.unwrap_or(any_year).saturating_sub(1.day());
+        cron.walls(first.at(23, 59, 59, 0))
+            .take(MOST_TRIES)
+            .take_while(|at| at.year() - first.year() <= WEEKDAYS_REPEAT)
+            .take_while(|at| self.until.is_none_or(|until| at.date() <= until))
+            .any(|at| self.holds_at(at.time(), at.weekday()))
     }
 
     /// Whether some moment lies in both.

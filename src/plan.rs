@@ -346,6 +346,8 @@ pub enum Handling {
     CameBack,
     /// The service was scaled to zero.
     ScaledToZero,
+    /// No run of the job is due any more: its dates are over, or other times are configured.
+    NotDueAnyMore,
 }
 
 /// A cure, by name.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::condition::{Condition, RestartHelps, Slot};
+use crate::condition::{Condition, Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
 use crate::health::Sign;
 use crate::judge::Look;
@@ -487,9 +487,18 @@ pub fn handling(
             _ => Handling::CameBack,
         },
         (None, Some(remediation)) => withheld(remediation),
+        (None, None) if occasion == Occasion::Resolved && never_ran(incident) => {
+            Handling::NotDueAnyMore
+        }
         (None, None) if occasion == Occasion::Resolved => Handling::CameBack,
         (None, None) => Handling::Watching,
     }
+}
+
+/// Whether a job is waited for no more although it has not run: a run would be in its all-clear.
+fn never_ran(incident: &Incident) -> bool {
+    let ran = |fact: &Fact| matches!(fact, Fact::LastRun { at: Some(_) });
+    incident.slot == Slot::JobRuns && incident.subject.is_some() && !incident.proof.iter().any(ran)
 }
 
 fn withheld(remediation: &Remediation) -> Handling {

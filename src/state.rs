@@ -106,7 +106,7 @@ pub struct Incident {
     /// When it began to fire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fired_at: Option<Timestamp>,
-    /// When the trouble ended, once it is resolved.
+    /// When the trouble ended, once it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// When the newest message about it was decided.
@@ -168,6 +168,11 @@ impl Incident {
     /// Told and not over.
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Firing | Phase::Recovering)
+    }
+
+    /// Told and going on: when it ends in a silence, its all-clear waits for the silence to end.
+    pub fn goes_on(&self) -> bool {
+        self.is_open() && self.ended_at.is_none()
     }
 }
 
@@ -329,14 +334,15 @@ impl State {
     }
 
     /// Drops a little of what is missed least: jobs that nobody configured, what single streams
-    /// ran, old streams, old errors, and last what is expected of jobs. False when nothing is
-    /// left to drop.
+    /// ran, old streams, old errors, what configured jobs did lately, and last what is expected of
+    /// them. False when nothing is left to drop.
     fn drop_least(&mut self) -> bool {
         if self.drop_jobs(|job| job.plan.is_none())
             || self.heartbeats.drop_runs()
             || (self.heartbeats.streams.len() > LEAST_STREAMS
                 && self.heartbeats.drop_oldest_stream())
             || self.errors.drop_oldest()
+            || self.thin_jobs()
             || self.drop_jobs(|_| true)
             || self.heartbeats.drop_oldest_stream()
         {
@@ -356,6 +362,19 @@ impl State {
             }
         }
         shortened || !std::mem::take(&mut self.unknown).is_empty()
+    }
+
+    /// Thins out jobs, an eighth of them at a time, those that were seen longest ago first. False
+    /// if none can be.
+    fn thin_jobs(&mut self) -> bool {
+        let most = self.jobs.len().div_ceil(8);
+        let mut jobs: Vec<&mut JobHistory> = self.jobs.values_mut().collect();
+        jobs.sort_by_key(|job| job.last_seen());
+        (jobs.into_iter())
+            .filter_map(|job| job.thin().then_some(()))
+            .take(most)
+            .count()
+            > 0
     }
 
     /// Drops an eighth of such jobs, those that were seen longest ago; each try costs a
@@ -386,7 +405,7 @@ impl State {
             .filter(|incident| incident.slot == Slot::Loop)
             .any(|incident| {
                 let ended_now = || incident.transitions.last().copied() >= self.looked_at;
-                incident.is_open() || (incident.phase == Phase::Resolved && ended_now())
+                incident.goes_on() || (incident.phase == Phase::Resolved && ended_now())
             })
     }
 

@@ -36,20 +36,21 @@ const LONGEST_CUT: usize = 160;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is known of one job.
+/// What is known of one job. Times are of whole seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobHistory {
     /// The newest starts, oldest first.
+    #[serde(with = "due::list_of_seconds")]
     pub starts: Vec<Timestamp>,
     /// The newest end.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub ended_at: Option<Timestamp>,
     /// The newest end that a line called a success.
     #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub succeeded_at: Option<Timestamp>,
     /// The newest failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub failed_at: Option<Timestamp>,
     /// The longest foreground run that the log has shown, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,6 +58,15 @@ pub struct JobHistory {
     /// The newest run whose lines have settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// The newest run of which a line told the start, and none the end yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<OpenRun>,
+    /// Lines of their own tell of its starts.
+    #[serde(skip_serializing_if = "is_false")]
+    pub starts_told: bool,
+    /// Lines of their own tell of its ends, and only of them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ends_told: bool,
     /// The newest run that was cut off, if one was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<CutRun>,
@@ -95,12 +105,22 @@ pub struct LastRun {
     pub first: Timestamp,
     /// Its stream, as a hash.
     pub on: u32,
-    /// How long the loop waited for it, in seconds, where that is known.
+    /// How long it took, or how long the loop waited for it, in seconds, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<i64>,
     /// Only the report of a failure told of it, so far.
     #[serde(default, skip_serializing_if = "is_false")]
     pub only_report: bool,
+}
+
+/// A run that began, and whose end was not told. Times are of whole seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRun {
+    /// When it began.
+    #[serde(with = "due::second")]
+    pub start: Timestamp,
+    /// Its stream, as a hash.
+    pub on: u32,
 }
 
 /// A run that was cut off: its line breaks off, or its process was killed.
@@ -131,10 +151,10 @@ pub struct Failures {
     /// How many there were before the newest run: its failure may be told after its end.
     pub before: u32,
     /// The first of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub since: Option<Timestamp>,
     /// The first of those before the newest run.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub before_since: Option<Timestamp>,
     /// The newest exit code, where one was told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,8 +192,10 @@ impl Failures {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Twice {
     /// The first second run.
+    #[serde(with = "due::second")]
     pub since: Timestamp,
     /// The newest second run.
+    #[serde(with = "due::second")]
     pub at: Timestamp,
     /// How many due times.
     pub count: u32,
@@ -189,6 +211,18 @@ impl JobHistory {
             .copied()
             .max(self.ended_at)
             .max(self.failed_at)
+    }
+
+    /// Forgets what the next runs tell anew; what is expected of the job stays. False if there is
+    /// nothing of the kind.
+    pub(crate) fn thin(&mut self) -> bool {
+        let is_full = self.last_run.is_some()
+            || self.cut.is_some()
+            || self.twice.is_some()
+            || self.starts.len() > 1;
+        (self.last_run, self.cut, self.twice) = (None, None, None);
+        self.starts.drain(..self.starts.len().saturating_sub(1));
+        is_full
     }
 
     /// The longest foreground run that the log has shown.
@@ -315,12 +349,20 @@ impl JobHistory {
                 }
             }
         }
+        let took = run.took.map(|took| took.as_secs());
+        // Until its end is told, what the run before took stands.
+        let before = (self.last_run.as_ref()).and_then(|last| last.seconds);
+        let began = matches!(run.event, JobEvent::Started);
         self.last_run = Some(LastRun {
             start: run.start,
             end: run.at.max(run.start),
             first,
             on,
-            seconds: run.took.map(|took| took.as_secs()),
+            seconds: if began && self.ends_told {
+                before
+            } else {
+                took
+            },
             only_report: false,
         });
     }
@@ -360,6 +402,7 @@ fn whole_second(at: Timestamp) -> Timestamp {
 }
 
 /// What one line tells of one run of a job.
+#[derive(Clone)]
 pub(super) struct Run<'a> {
     job: &'a str,
     text: &'a str,
@@ -437,6 +480,15 @@ impl<'a> Run<'a> {
         self.start - SAME_RUN <= at && at <= self.at + SAME_RUN
     }
 
+    /// The line tells of an end, and not how long ago the run began.
+    fn is_bare_end(&self) -> bool {
+        let is_bare = matches!(
+            self.event,
+            JobEvent::Ended { took: None } | JobEvent::Failed { took: None, .. }
+        );
+        self.own && is_bare
+    }
+
     fn is_skip(&self) -> bool {
         matches!(self.event, JobEvent::Skipped)
     }
@@ -479,7 +531,13 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
         Some(known) => known,
         None => state.jobs.entry(name.to_owned()).or_default(),
     };
-    if run.own {
+    history.starts_told |= matches!(run.event, JobEvent::Started);
+    history.ends_told |= run.is_bare_end();
+    // Where starts are told, an end is none; where ends are told, what is skipped is none either,
+    // because its run before may go on.
+    let no_start =
+        (history.starts_told && run.is_bare_end()) || (history.ends_told && run.is_skip());
+    if run.own && !no_start {
         history.started(run.start);
     }
     if let (Some(took), true) = (run.took, run.own) {
@@ -513,6 +571,22 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
         // The run itself has, or will have, its own line.
         JobEvent::Succeeded { .. } if !run.own => history.failures.ran(false, run.at),
         _ => {
+            let on = short_hash(run.stream);
+            let open = (history.open.clone()).filter(|open| open.on == on && open.start <= run.at);
+            match open {
+                // Its run before goes on: this one does not happen.
+                Some(_) if run.is_skip() && history.ends_told => return,
+                Some(open) if run.is_bare_end() => {
+                    history.open = None;
+                    let whole = Run {
+                        start: open.start,
+                        took: Some(run.at.duration_since(open.start)),
+                        ..run.clone()
+                    };
+                    return history.settle_run(job, &whole);
+                }
+                _ => {}
+            }
             // One that is skipped here runs on another server.
             due::answered(history, job, run.start, incidents, heartbeats);
             if run.is_skip() {
@@ -520,6 +594,10 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
                 history.twice = None;
             } else {
                 history.settle_run(job, run);
+            }
+            if matches!(run.event, JobEvent::Started) {
+                let start = run.start;
+                history.open = Some(OpenRun { start, on });
             }
         }
     }

@@ -212,20 +212,27 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
-/// The run that is in progress, where its line told of its start and is its stream's last. The
-/// last line of a task that runs once tells nothing: it has ended since, for all that is known.
+/// The run that is in progress: its start was told and not its end, as those of its other runs
+/// are; or its line is its stream's last. The last line of a task that runs once tells nothing: it
+/// has ended since, for all that is known.
 fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
+    let beats = &case.state.heartbeats;
+    let so_far = |start: Timestamp| case.now.duration_since(start) - case.state.overlap();
+    if let Some(open) = (case.history.open.as_ref()).filter(|_| case.history.ends_told) {
+        // It ended with its task.
+        let stale_after = beats.stale_after(case.scheduler.stale_after);
+        let lives = (beats.streams.iter()).any(|(name, stream)| {
+            short_hash(name) == open.on && case.now.duration_since(stream.last) <= stale_after
+        });
+        return lives.then(|| (open.start, so_far(open.start)));
+    }
     let start = *(case.history.starts.last()).filter(|_| !case.scheduler.runs_as_tasks())?;
     let ended = case.history.ended_at.max(case.history.failed_at);
-    let streams = &case.state.heartbeats.streams;
-    let is_last = (streams.values()).any(|stream| stream.last.as_second() == start.as_second());
+    let is_last =
+        (beats.streams.values()).any(|stream| stream.last.as_second() == start.as_second());
     // A task that came later has most likely taken the place of the one that ran it.
-    let is_last = is_last
-        && !streams
-            .values()
-            .any(|stream| stream.first > start - ROLLOUT);
-    let runtime = case.now.duration_since(start) - case.state.overlap();
-    (is_last && ended < Some(start)).then_some((start, runtime))
+    let is_replaced = (beats.streams.values()).any(|stream| stream.first > start - ROLLOUT);
+    (is_last && !is_replaced && ended < Some(start)).then(|| (start, so_far(start)))
 }
 
 /// Two streams run it for the same due time.

@@ -188,7 +188,8 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
         | Handling::Proving { .. }
         | Handling::Cured { .. }
         | Handling::CameBack
-        | Handling::ScaledToZero => false,
+        | Handling::ScaledToZero
+        | Handling::NotDueAnyMore => false,
     };
     by_cause && free && !busy
 }

@@ -147,6 +147,11 @@ fn mistakes_in_jobs_and_silences_are_told() {
         job("active = [{ between = \"8-17\" }]"),
         job("active = [{ between = \"08:00-08:00\" }]"),
         job("active = [{ weekdays = [\"monday\"] }]"),
+        job("active = [{ between = \"08:00-18:00\" }]"),
+        format!(
+            "{scheduler}[[scheduler.job]]\nname = \"x\"\ncron = \"0 0 1 * *\"\n\
+             active = [{{ from = \"2025-12-02\", until = \"2025-12-14\" }}]\n"
+        ),
         job("environments = [\"production\"]"),
         job("match = { regex = \"(\" }"),
         job("match = { text = \"x\" }"),
@@ -170,6 +175,22 @@ fn mistakes_in_jobs_and_silences_are_told() {
         })
         .collect();
     insta::assert_snapshot!(told.join("\n---\n"));
+}
+
+#[test]
+fn windows_that_seldom_hold_a_run_are_none_the_less_possible() {
+    for (cron, window) in [
+        ("0 0 29 2 *", "weekdays = [\"mon\"]"),
+        ("* * * * *", "until = \"1999-12-31\""),
+        ("59 23 31 12 *", "between = \"23:59-00:00\""),
+        ("0 0 1 1 *", "from = \"2099-12-31\""),
+    ] {
+        let text = format!(
+            "[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\n[[scheduler.job]]\n\
+             name = \"x\"\ncron = \"{cron}\"\nactive = [{{ {window} }}]\n"
+        );
+        Config::parse(&text, "watchdog.toml").unwrap();
+    }
 }
 
 #[test]

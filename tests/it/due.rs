@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
-use scheduler_watchdog::plan::{Gate, Occasion, Plan, Reason, Verdict, Withholding};
+use scheduler_watchdog::plan::{Gate, Handling, Occasion, Plan, Reason, Verdict, Withholding};
 use scheduler_watchdog::silence::OneOff;
 use scheduler_watchdog::state::{MOST_BYTES, State};
 
@@ -463,6 +463,79 @@ fn a_run_that_began_and_does_not_end_is_told_before_the_loop_counts_as_silent() 
     assert_eq!(plans[8].reason, Reason::Found);
 }
 
+/// A scheduler that starts jobs side by side, and tells of their starts and ends in lines of
+/// their own: `tidy:up` once an hour, for so many minutes each time, and another each minute.
+fn side_by_side(stage: &mut Stage, hours: &[Option<i64>]) {
+    let line = |name: &str, event| Kind::Job {
+        name: name.to_owned(),
+        event,
+        background: true,
+    };
+    let end = || JobEvent::Ended { took: None };
+    let mut hangs = false;
+    for (hour, took) in (0..).zip(hours) {
+        for minute in (0..60).map(|minute| hour * 60 + minute) {
+            let after = minutes(minute) + SignedDuration::from_millis(900);
+            stage.push(TASK, after, line("other", JobEvent::Started), "other");
+            stage.push(TASK, after, line("other", end()), "other");
+        }
+        let start = minutes(hour * 60) + SignedDuration::from_secs(1);
+        let event = match (hangs, took) {
+            (true, None) => JobEvent::Skipped,
+            _ => JobEvent::Started,
+        };
+        stage.push(TASK, start, line("tidy:up", event), "tidy:up");
+        match took {
+            Some(took) => stage.push(TASK, start + minutes(*took), line("tidy:up", end()), "end"),
+            // It hangs, and the scheduler says so when the next one would be due.
+            None => hangs = true,
+        }
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    stage.other_lines();
+}
+
+#[test]
+fn how_long_a_run_took_is_told_by_its_two_lines() {
+    let mut stage = Stage::new(&job("0 * * * *", "max_runtime = \"30m\""));
+    // Two in a row are one incident, although each of them began well.
+    let hours = [Some(20), Some(50), Some(50), Some(20), Some(20)];
+    side_by_side(&mut stage, &hours);
+    let plans = stage.passes(58);
+    assert_eq!(
+        told(&plans),
+        [
+            (Condition::JobOverrun, Occasion::Opened),
+            (Condition::JobOverrun, Occasion::Reminder),
+            (Condition::JobOverrun, Occasion::Resolved)
+        ]
+    );
+    let opened = plans.iter().flat_map(|plan| &plan.notifications).next();
+    let opened = opened.unwrap();
+    assert_eq!(opened.since, at("2025-12-02T01:00:01Z"));
+    assert!(opened.at <= opened.since + minutes(40), "while it runs");
+    // Its ends are no starts.
+    let starts = &stage.state.jobs["tidy:up"].starts;
+    assert!(starts.iter().all(|start| start.as_second() % 3600 == 1));
+}
+
+#[test]
+fn a_run_that_hangs_beside_others_is_overdue() {
+    let mut stage = Stage::new(&job("0 * * * *", ""));
+    side_by_side(
+        &mut stage,
+        &[Some(20), None, None, None, Some(20), Some(20)],
+    );
+    let plans = stage.passes(70);
+    let said = told(&plans);
+    assert_eq!(said[0], (Condition::JobOverdue, Occasion::Opened));
+    assert_eq!(
+        said.last(),
+        Some(&(Condition::JobOverdue, Occasion::Resolved))
+    );
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 2);
+}
+
 fn runs_on(stage: &mut Stage, task: &str, after: SignedDuration) {
     let kind = Kind::Job {
         name: "tidy:up".to_owned(),
@@ -499,6 +572,20 @@ fn the_same_due_time_on_two_streams_is_told() {
         }
         assert_eq!(told(&stage.passes(20)), expected);
     }
+}
+
+/// Two replicas take turns, and the clock of one is a little ahead.
+#[test]
+fn a_clock_that_is_ahead_makes_no_duplicate() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.beats(TASK, 60);
+    stage.beats(SECOND_TASK, 60);
+    for run in 0..12 {
+        let (task, second) = [(TASK, 2), (SECOND_TASK, -2)][usize::try_from(run % 2).unwrap()];
+        let at = minutes(run * 5) + SignedDuration::from_secs(second);
+        runs_on(&mut stage, task, at);
+    }
+    assert_eq!(told(&stage.passes(12)), []);
 }
 
 #[test]
@@ -587,6 +674,8 @@ fn the_last_run_of_all_is_told_when_it_is_missing() {
         ]
     );
     assert_eq!(plans.iter().map(missed).sum::<u32>(), 1);
+    let all_clear = plans.iter().flat_map(|plan| &plan.notifications).last();
+    assert_eq!(all_clear.unwrap().handling, Handling::NotDueAnyMore);
 }
 
 /// Laravel compares seconds: at 00:30:02 a `between('0:00', '0:30')` is over.
@@ -687,6 +776,26 @@ fn a_silence_of_one_condition_leaves_the_others_alone() {
     assert_eq!(told(&plans).len(), 2, "opened and resolved");
 }
 
+/// The loop is back, and only a silence keeps its all-clear: the jobs are judged again.
+#[test]
+fn an_all_clear_that_waits_for_a_silence_hides_no_job() {
+    let mut stage = dies(&job("0 * * * *", ""), 60);
+    let silent = Some(Condition::SchedulerSilent);
+    stage.passes(7);
+    (stage.state.silences).push(one_off(stage.now, 200, silent));
+    let plans = stage.passes(46);
+    assert_eq!(
+        told(&plans),
+        [
+            (Condition::JobOverdue, Occasion::Opened),
+            (Condition::JobOverdue, Occasion::Reminder),
+            (Condition::SchedulerSilent, Occasion::Resolved),
+        ]
+    );
+    // In the outage, from 00:30 to 01:30, the job missed the run of 01:00 only.
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 1);
+}
+
 #[test]
 fn a_maintenance_window_comes_again() {
     let silence = "[[scheduler.silence]]\ncron = \"20 0 * * *\"\nduration = \"90m\"\n";
@@ -731,6 +840,59 @@ fn every_configured_job_is_remembered() {
     let read = State::from_json(&text).unwrap();
     for name in names {
         assert_eq!(read.jobs.get(&name), stage.state.jobs.get(&name), "{name}");
+    }
+}
+
+/// The worst hour: each job fails on several replicas for each due time. What is expected of
+/// every one is still remembered.
+#[test]
+fn no_configured_job_is_forgotten_however_much_there_is_to_say() {
+    let name = |n: usize| {
+        format!(
+            "App\\Jobs\\Tenant{n:03}\\SynchroniseCustomerInvoicesWithAccounting --tenant={n:03}"
+        )
+    };
+    let jobs: String = (0..150)
+        .map(|n| {
+            format!(
+                "[[scheduler.job]]\nname = '{}'\ncron = \"*/5 * * * *\"\n",
+                name(n)
+            )
+        })
+        .collect();
+    let mut stage = Stage::new(&jobs);
+    stage.other_lines();
+    for replica in 0..3 {
+        let task = format!("{SECOND_TASK}{replica:024}");
+        stage.beats(&task, 60);
+        for (run, n) in (0..8).flat_map(|run| (0..150).map(move |n| (run, n))) {
+            let event = JobEvent::Failed {
+                took: Some(SignedDuration::from_millis(120)),
+                exit_code: Some(255),
+            };
+            let kind = Kind::Job {
+                name: name(n),
+                event,
+                background: false,
+            };
+            let at = minutes(run * 5) + SignedDuration::from_secs(2 + replica);
+            stage.push(&task, at, kind, "failed");
+        }
+    }
+    // For the last quarter of an hour all jobs are missing, too.
+    for _ in 0..11 {
+        stage.wait(5).look();
+        stage.state = State::from_json(&stage.state.to_json()).unwrap();
+    }
+    let text = stage.state.to_json();
+    assert!(text.len() <= MOST_BYTES, "{}", text.len());
+    for n in 0..150 {
+        let history = stage.state.jobs.get(&name(n));
+        let history = history.unwrap_or_else(|| panic!("{} is forgotten", name(n)));
+        assert_eq!(
+            (history.failures.count >= 8, history.missed.count),
+            (true, 2)
+        );
     }
 }
 

@@ -87,6 +87,24 @@ proptest! {
 
 }
 
+/// Errors of one moment are kept in one order, whether the window before held one of them or not.
+#[test]
+fn errors_of_one_moment_have_one_order() {
+    let aborts = |stream, second| {
+        let kind = Kind::Error {
+            aborts: true,
+            context: None,
+            trace: Vec::new(),
+        };
+        line(stream, second, kind)
+    };
+    let early = aborts("a/a/2", 0);
+    let both = vec![early.clone(), aborts("a/a/1", 60), aborts("a/a/2", 60)];
+    let whole = folded(&[window(both.clone())]);
+    let parts = folded(&[window(vec![early]), window(both)]);
+    assert_eq!(parts.errors.notes, whole.errors.notes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
@@ -206,4 +224,18 @@ fn secrets_in_errors_do_not_reach_the_document() {
     for secret in secrets {
         assert!(!document.contains(secret), "{secret} in {document}");
     }
+}
+
+/// As the first version of the document has them.
+#[test]
+fn times_of_jobs_that_were_written_as_text_are_read_and_kept() {
+    let job = r#"{"starts":["2026-11-24T03:45:00Z"],"ended_at":"2026-11-24T03:45:02Z","failed_at":"2026-11-23T00:00:07Z","longest_seconds":2}"#;
+    let text = format!(r#"{{"schema":1,"jobs":{{"redis:monitor":{job}}}}}"#);
+    let state = State::from_json(&text).unwrap();
+    let history = &state.jobs["redis:monitor"];
+    assert_eq!(history.starts, [at("2026-11-24T03:45:00Z")]);
+    assert_eq!(history.ended_at, Some(at("2026-11-24T03:45:02Z")));
+    assert_eq!(history.failed_at, Some(at("2026-11-23T00:00:07Z")));
+    let again = State::from_json(&state.to_json()).unwrap();
+    assert_eq!(again.jobs["redis:monitor"], *history);
 }

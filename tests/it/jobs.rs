@@ -463,13 +463,14 @@ fn the_next_look_honours_a_silence_of_the_same_store() {
 #[test]
 fn a_silence_always_has_an_end_and_a_reason() {
     let desk = desk();
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 10] = [
         &["add"],
         &["add", "--reason", " "],
         &["add", "--reason", "x", "--for", "25h"],
         &["add", "--reason", "x", "--for", "0s"],
         &["add", "--reason", "x", "--for", "-1h"],
         &["add", "--reason", "x", "--for", "ever"],
+        &["add", "--reason", "x", "--for", "1d"],
         &["add", "--reason", "x", "--until", "2020-01-01T00:00:00Z"],
         &["add", "--reason", "x", "--condition", "job-overdeu"],
         &["add", "--reason", "x", "--scheduler", "wep"],

@@ -970,6 +970,7 @@ fn handlings() -> Vec<Handling> {
         Handling::Watching,
         Handling::CameBack,
         Handling::ScaledToZero,
+        Handling::NotDueAnyMore,
     ];
     for cure in cures {
         all.extend([

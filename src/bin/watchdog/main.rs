@@ -117,7 +117,7 @@ struct ReplayArgs {
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
     /// The time between passes.
-    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
     every: SignedDuration,
     /// How to print: a timeline for people, one JSON object a line, or one page for a browser.
     #[arg(long, value_enum, default_value_t)]
@@ -153,6 +153,10 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     local::time::parse(text, &TimeZone::UTC).ok_or_else(|| {
         "expected a time such as 2026-11-24T03:36:09Z (UTC unless it says so)".into()
     })
+}
+
+fn duration(text: &str) -> Result<SignedDuration, String> {
+    (text.parse()).map_err(|_| "expected a duration such as 90s, 5m, 1h 30m or 24h".into())
 }
 
 /// What is wrong with the input, for people.

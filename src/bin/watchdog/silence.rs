@@ -11,7 +11,7 @@ use scheduler_watchdog::operator;
 use scheduler_watchdog::silence::{self, OneOff};
 use scheduler_watchdog::world::World;
 
-use super::{Failure, configuration, moment, on_aws, print, runtime};
+use super::{Failure, configuration, duration, moment, on_aws, print, runtime};
 
 #[derive(Subcommand)]
 pub enum SilenceCommand {
@@ -47,6 +47,7 @@ pub struct AddArgs {
     #[arg(
         long = "for",
         value_name = "DURATION",
+        value_parser = duration,
         conflicts_with = "until",
         allow_hyphen_values = true
     )]

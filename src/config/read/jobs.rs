@@ -76,6 +76,12 @@ impl<'de> Deserialize<'de> for JobTable {
             if (active[..index].iter()).any(|other| other.value.overlaps(&window.value)) {
                 reader.mistake(window.span, "the window overlaps one before it");
             }
+            let never =
+                |cron: &OneOrMore<Cron>| !cron.0.iter().any(|cron| window.value.holds_any(cron));
+            if cron.as_ref().is_some_and(never) {
+                let message = "no time of `cron` lies in the window: no run would be due in it";
+                reader.mistake(window.span, message);
+            }
         }
         let environments = reader.get("environments").unwrap_or_default();
         let max_runtime = reader.duration("max_runtime", SignedDuration::from_secs(1), hours(24));
