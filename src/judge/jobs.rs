@@ -231,7 +231,8 @@ fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
     let ended = case.history.ended_at.max(case.history.failed_at);
     let is_last = (beats.streams.values()).any(|stream| {
         let same_or_later = |abort: Timestamp| abort.as_second() >= start.as_second();
-        stream.last.as_second() == start.as_second() && !stream.aborted_at.is_some_and(same_or_later)
+        stream.last.as_second() == start.as_second()
+            && !stream.aborted_at.is_some_and(same_or_later)
     });
     // A task that came later has most likely taken the place of the one that ran it.
     let is_replaced = (beats.streams.values()).any(|stream| stream.first > start - ROLLOUT);
