@@ -30,8 +30,8 @@ pub struct Figures {
 
 impl Figures {
     /// An outage was told in the world of a seed. `clear`: nothing but the one outage happened;
-    /// `usual`: ECS is configured, heartbeats come every minute, passes every five, and
-    /// `stale_after` is learned.
+    /// `usual`: ECS is configured, heartbeats come every minute, passes every five,
+    /// `stale_after` is learned, and no job may be running.
     pub fn alerted(&mut self, took: SignedDuration, seed: u64, clear: bool, usual: bool) {
         let rows = [clear && usual, clear, true];
         for (row, _) in self
