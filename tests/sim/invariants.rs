@@ -658,8 +658,9 @@ impl<'a> Inspector<'a> {
         let bound = allowed + self.scenario.every + overlap + SLACK;
         let disturbed = self.is_disturbed(site, since, now);
         let setup = &self.scenario.sites[site];
-        // A job that may be running makes any alarm wait.
-        let usual = setup.stale_after.is_none()
+        // Dead logs wait for a second look, and a job that may be running makes any alarm wait.
+        let usual = n.condition == Condition::SchedulerSilent
+            && setup.stale_after.is_none()
             && setup.idle_lines
             && setup.ecs
             && allowed <= self.stale_after(site) + SLACK
