@@ -29,6 +29,8 @@ mod month;
 mod pass;
 mod redaction;
 mod replay;
+mod secrets;
 mod stage;
 mod tasks;
 mod tidy;
+mod upgrades;
