@@ -30,6 +30,7 @@ mod pass;
 mod redaction;
 mod replay;
 mod secrets;
+mod server;
 mod stage;
 mod tasks;
 mod tidy;

@@ -6,14 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::thread;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
-use scheduler_watchdog::aws::{Aws, PassContext};
+use scheduler_watchdog::aws::PassContext;
 use scheduler_watchdog::check;
 use scheduler_watchdog::config::{
     Config, Ecs, Endpoint, Environment, Language, Origin, Scheduler, load,
@@ -36,6 +33,8 @@ use scheduler_watchdog::state::State;
 use scheduler_watchdog::world::{StoreError, Version, World};
 use serde_json::json;
 use tempfile::TempDir;
+
+use crate::server::Server;
 
 /// Where others write, and the word that stands before the secret there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -683,47 +682,6 @@ async fn no_secret_of_others_reaches_what_the_watchdog_writes() {
     );
 }
 
-/// A server on this machine that gives every request the same answer, for as long as it lives.
-struct Server {
-    server: Arc<tiny_http::Server>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Server {
-    fn says(status: u16, header: Option<(&'static str, String)>, body: String) -> Self {
-        let server = Arc::new(tiny_http::Server::http("127.0.0.1:0").unwrap());
-        let answering = server.clone();
-        let thread = thread::spawn(move || {
-            for request in answering.incoming_requests() {
-                let mut response =
-                    tiny_http::Response::from_string(body.clone()).with_status_code(status);
-                if let Some((name, value)) = &header {
-                    let header = tiny_http::Header::from_bytes(name.as_bytes(), value.as_bytes());
-                    response.add_header(header.unwrap());
-                }
-                let _ = request.respond(response);
-            }
-        });
-        Self {
-            server,
-            thread: Some(thread),
-        }
-    }
-
-    fn address(&self) -> String {
-        self.server.server_addr().to_string()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.server.unblock();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
-}
-
 /// What AWS says of calls that it refuses can quote them.
 #[tokio::test]
 async fn no_secret_in_what_aws_says_reaches_an_error() {
@@ -756,17 +714,7 @@ async fn no_secret_in_what_aws_says_reaches_an_error() {
             );
             for (body, sns) in [(json, false), (xml, true)] {
                 let server = Server::says(400, None, body);
-                let config = SdkConfig::builder()
-                    .behavior_version(BehaviorVersion::latest())
-                    .region(Region::new("ap-northeast-1"))
-                    .endpoint_url(format!("http://{}", server.address()))
-                    .credentials_provider(
-                        aws_credential_types::provider::SharedCredentialsProvider::new(
-                            Credentials::new("id", "secret", None, None, "tests"),
-                        ),
-                    )
-                    .build();
-                let aws = Aws::new(config).unwrap();
+                let aws = server.aws();
                 let world = aws.world(PassContext {
                     topic: Some("arn:aws:sns:ap-northeast-1:123456789012:alerts"),
                     table: Some("state"),
@@ -911,13 +859,8 @@ fn no_secret_of_the_configuration_reaches_its_mistakes() {
         let _ = told(&format!(
             "[alerts]\nping_allow_private = {value}\n{scheduler}"
         ));
-        let _ = told(&format!("{scheduler}stale_after = {value}\n"));
     }
-    for name in [
-        "WATCHDOG_PING_URL",
-        "WATCHDOG_HEALTH_URL",
-        "WATCHDOG_TIMEZONE",
-    ] {
+    for name in ["WATCHDOG_PING_URL", "WATCHDOG_HEALTH_URL"] {
         let variables = [
             ("WATCHDOG_SCHEDULER", "app"),
             ("WATCHDOG_LOG_GROUPS", "/ecs/app"),

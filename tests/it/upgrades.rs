@@ -15,7 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use scheduler_watchdog::config::{Config, Ecs, Endpoint, Mistakes, Scheduler};
+use scheduler_watchdog::aws::PassContext;
+use scheduler_watchdog::config::{Config, Ecs, Endpoint, Limits, Mistakes, Scheduler};
 use scheduler_watchdog::health::Health;
 use scheduler_watchdog::local::{Files, LocalWorld};
 use scheduler_watchdog::message::Message;
@@ -25,11 +26,12 @@ use scheduler_watchdog::silence::OneOff;
 use scheduler_watchdog::snapshot::{
     CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts,
 };
-use scheduler_watchdog::state::{Incident, Outcome, State};
+use scheduler_watchdog::state::{Incident, Outcome, SCHEMA, State};
 use scheduler_watchdog::world::{StoreError, Version, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::server::Server;
 use stories::{FIRST_PASS, STORIES, Story, time};
 
 /// The time between passes, in minutes.
@@ -245,7 +247,8 @@ fn row(name: &str, state: &State, said: &[(String, Occasion)], restarts: u32) ->
             messages,
             ..
         } = incident;
-        let _ = write!(row, "  {phase:?} {condition}");
+        let flapping = if incident.flapping { " (flapping)" } else { "" };
+        let _ = write!(row, "  {phase:?} {condition}{flapping}");
         if let Some(subject) = subject {
             let _ = write!(row, " of {subject}");
         }
@@ -419,7 +422,9 @@ fn assert_goes_on(story: &Story, before: &State, after: &State, said: &[(String,
     for incident in before.incidents.iter().filter(|i| i.is_open()) {
         let now = after.incidents.iter().find(|now| now.id == incident.id);
         let now = now.unwrap_or_else(|| panic!("{name}: {} is gone", incident.id));
-        assert!(now.is_open(), "{name}: {} ended", incident.id);
+        // What came and went is quiet for long enough at last.
+        let may_end = incident.flapping;
+        assert!(now.is_open() || may_end, "{name}: {} ended", incident.id);
         assert_eq!(now.fired_at, incident.fired_at, "{name}: {}", incident.id);
         assert!(now.messages >= incident.messages, "{name}: {}", incident.id);
     }
@@ -482,5 +487,104 @@ async fn documents_of_this_version_are_read_and_gone_on_from() {
     #[expect(clippy::disallowed_methods, reason = "said by whoever makes a release")]
     if let Some(fixture) = std::env::var_os("STATE_FIXTURE") {
         fs::copy(&path, fixture).unwrap();
+    }
+}
+
+/// Every document of a fixture, by scheduler.
+fn documents(path: &Path) -> serde_json::Map<String, Value> {
+    let mut file: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let Value::Object(items) = file["schedulers"].take() else {
+        panic!("{path:?} holds no schedulers");
+    };
+    (items.into_iter())
+        .map(|(name, mut item)| (name, item["state"].take()))
+        .collect()
+}
+
+/// The table of states, of which this document is the only item.
+fn table(document: &Value) -> Server {
+    let item = json!({
+        "scheduler": {"S": "app"}, "version": {"N": "7"}, "state": {"S": document.to_string()},
+    });
+    Server::start(move |target, _| match target.rsplit('.').next() {
+        Some("GetItem") => (200, None, json!({"Item": item}).to_string()),
+        _ => (200, None, "{}".to_owned()),
+    })
+}
+
+const CONTEXT: PassContext<'static> = PassContext {
+    topic: None,
+    table: Some("state"),
+    deadline: None,
+    limits: Limits {
+        running_queries: 20,
+        start_queries_per_second: 5,
+    },
+};
+
+#[tokio::test]
+async fn the_table_of_states_gives_and_keeps_documents_of_earlier_versions() {
+    for fixture in fixtures() {
+        for (name, mut document) in documents(&fixture) {
+            document["added_later"] = later();
+            let server = table(&document);
+            let aws = server.aws();
+            let world = aws.world(CONTEXT);
+            let (state, version) = world.load("app").await.unwrap();
+            assert_eq!(world.save("app", &state, version).await, Ok(8), "{name}");
+            let (target, put) = server.heard().pop().unwrap();
+            assert_eq!(target, "DynamoDB_20120810.PutItem");
+            let put: Value = serde_json::from_str(&put).unwrap();
+            let kept = put["Item"]["state"]["S"].as_str().unwrap();
+            assert_kept(&name, &document, &serde_json::from_str(kept).unwrap());
+        }
+    }
+}
+
+/// What a version with another document wrote, which is deployed again soon.
+#[tokio::test]
+async fn a_newer_document_is_refused_in_clear_words_and_stays_as_it_is() {
+    let newer = SCHEMA + 1;
+    let refusal =
+        format!("state not loaded: the state has schema {newer}, this program knows {SCHEMA}");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.json");
+    let fixture = fixtures().pop().unwrap();
+    let mut file: Value = serde_json::from_slice(&fs::read(fixture).unwrap()).unwrap();
+    for item in file["schedulers"].as_object_mut().unwrap().values_mut() {
+        item["state"]["schema"] = newer.into();
+        item["state"]["heartbeats"] = "of another shape".into();
+    }
+    let text = file.to_string();
+    fs::write(&path, &text).unwrap();
+    for story in &STORIES {
+        let mut stage = Stage::of(story, &path);
+        (stage.undelivered_from, stage.blind_from) = (i64::MAX, i64::MAX);
+        let report = stage.pass(story.last_pass + INTERVAL).await;
+        let problem = &report.schedulers[0].problems[0];
+        assert!(problem.starts_with(&refusal), "{problem}");
+        assert!(
+            problem.contains("deploy the newer version again"),
+            "{problem}"
+        );
+        assert_eq!((stage.restarts.get(), stage.published.take().len()), (0, 0));
+        assert_eq!(fs::read_to_string(&path).unwrap(), text, "{}", story.name);
+
+        let server = table(&file["schedulers"][story.name]["state"]);
+        let aws = server.aws();
+        let world = aws.world(CONTEXT);
+        let report = pass::run(&world, &stage.config, &Request::default()).await;
+        let problem = &report.schedulers[0].problems[0];
+        assert!(problem.starts_with(&refusal), "{problem}");
+        let calls: Vec<String> = server
+            .heard()
+            .into_iter()
+            .map(|(target, _)| target)
+            .collect();
+        assert_eq!(
+            calls,
+            ["DynamoDB_20120810.GetItem"],
+            "nothing is written, said or done"
+        );
     }
 }
