@@ -242,16 +242,16 @@ pub fn redact_marked(text: &str) -> String {
 /// A command by which a job is known, without the secrets among its arguments. `tokens:prune` is
 /// the name of a command, and no token.
 pub fn command(text: &str) -> String {
-    let shown = redact(text);
     let (name, arguments) = text.split_at(text.find(' ').unwrap_or(text.len()));
-    let part = |part: &str| {
-        let of_a_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
-        !part.is_empty() && part.chars().all(of_a_name)
+    let is_word = |part: &str| {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+        !part.is_empty() && part.chars().all(fits)
     };
-    if shown.starts_with(name) || !name.contains(':') || !name.split(':').all(part) {
-        return shown;
+    if name.contains(':') && name.split(':').all(is_word) {
+        format!("{name}{}", redact(arguments))
+    } else {
+        redact(text)
     }
-    format!("{name}{}", redact(arguments))
 }
 
 /// The name of a log stream without secrets. Its parts are looked at one by one: together they
