@@ -6,8 +6,10 @@
 
 use std::sync::LazyLock;
 
-use regex::{Captures, Regex, RegexSet};
+use regex::{Captures, Regex};
 use serde_json::Value;
+
+use crate::pattern::{Expression, Index};
 
 /// The longest evidence line, in bytes. Long enough for a message of a database driver, short
 /// enough for a phone.
@@ -186,10 +188,10 @@ const MARKED: [&str; 21] = [
     )"#,
 ];
 
-static SECRET: LazyLock<[Regex; 21]> = LazyLock::new(|| MARKED.map(compile));
+static SECRET: LazyLock<[Expression; 21]> = LazyLock::new(|| MARKED.map(Expression::new));
 
-/// All of them at once: most texts hold nothing of the kind, and one look is enough for those.
-static ANY: LazyLock<RegexSet> = LazyLock::new(any_marked);
+/// Most texts hold nothing of the kind, and most of the expressions are never needed.
+static WORDS: LazyLock<Index> = LazyLock::new(|| Index::new(MARKED.into_iter()));
 
 /// Forty characters as AWS makes its secret keys.
 static LONG: LazyLock<Regex> = LazyLock::new(|| compile(r"[A-Za-z0-9/+=_-]{40,}"));
@@ -216,12 +218,18 @@ pub fn redact(text: &str) -> String {
 /// Replaces what is known to be secret by the words around it or by its shape. Unlike
 /// [`redact`] it leaves long names alone: those of tables and topics, say.
 pub fn redact_marked(text: &str) -> String {
+    let possible = WORDS.possible(text);
+    let secrets = SECRET
+        .iter()
+        .zip(possible)
+        .filter(|(_, is_possible)| *is_possible);
+    redact_by(text, secrets.map(|(secret, _)| secret))
+}
+
+fn redact_by<'s>(text: &str, secrets: impl Iterator<Item = &'s Expression>) -> String {
     let mut text = text.to_owned();
-    if !ANY.is_match(&text) {
-        return text;
-    }
-    for secret in SECRET.iter() {
-        text = (secret.replace_all(&text, |found: &Captures<'_>| {
+    for secret in secrets {
+        text = (secret.regex().replace_all(&text, |found: &Captures<'_>| {
             let part = |name| found.name(name).map_or("", |part| part.as_str());
             let value = part("value");
             let plain = matches!(
@@ -327,20 +335,14 @@ pub fn ascii(text: &str) -> String {
     clippy::expect_used,
     reason = "constants; the tests compile all of them"
 )]
-fn any_marked() -> RegexSet {
-    RegexSet::new(MARKED).expect("valid regular expressions")
-}
-
-#[expect(
-    clippy::expect_used,
-    reason = "constants; the tests compile all of them"
-)]
 fn compile(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a valid regular expression")
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -427,6 +429,30 @@ mod tests {
             "ResourceInitializationError: unable to pull secrets or registry auth: timed out",
         ] {
             assert_eq!(evidence(text), text);
+        }
+    }
+
+    proptest! {
+        /// The words that expressions require leave none out that would hide something.
+        #[test]
+        fn words_leave_no_secret(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    proptest::sample::select(vec![
+                        "password", "PWD", "Token", "secret", "パスワード", "api_key", "sig", "otp", "=",
+                        ": ", " => ", "hunter2", "Bearer ", "eyJabcdefgh", "AKIAIOSFODNN7", "ghp_",
+                        "xoxb-", "sk-", "SQL: ", "DETAIL: ", "for key", "Duplicate entry ", "://",
+                        "u:p", "@host", "#1 a(1): b(", "/webhook/", "Cookie: ", "--token ", "-p",
+                        "mysql ", "curl -u ", "identified by ", "Key (a)=(b)", "<password>", "base64:",
+                        "0123456789abcdefABCDEF", "hooks.slack.com/", "-----BEGIN PRIVATE KEY-----",
+                    ]).prop_map(str::to_owned),
+                    "\\PC{0,6}",
+                ],
+                0..8,
+            ),
+        ) {
+            let text = parts.concat();
+            prop_assert_eq!(redact_marked(&text), redact_by(&text, SECRET.iter()));
         }
     }
 
