@@ -115,7 +115,7 @@ test: tools lint package
 
 # Worlds of 30 days, each made from its seed. A seed that fails is made small and told as a story.
 SEEDS ?= 10000
-FEWER_SEEDS ?= 150
+FEWER_SEEDS ?= 1000
 FIRST_SEED ?= 1
 .PHONY: simulate
 simulate:

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use regex::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use aho_corasick::AhoCorasick;
+use regex::{Captures, Regex, RegexBuilder};
 use serde::Deserialize;
 
 use super::filter;
@@ -49,7 +50,7 @@ static COMPILED: [OnceLock<Preset>; BUILT_IN.len()] = [const { OnceLock::new() }
 fn built_in(toml: &str) -> Preset {
     let file = PresetFile::read(toml).expect("a preset file is valid, as are those it includes");
     Preset::compile(file.pattern, file.block, file.truths)
-        .expect("the patterns of a preset file are valid")
+        .expect("a pattern of a preset file names a block of it")
 }
 
 /// The longest pattern that is accepted, in bytes.
@@ -93,7 +94,7 @@ pub struct Preset(Arc<Inner>);
 
 struct Inner {
     patterns: Vec<Pattern>,
-    set: RegexSet,
+    index: Index,
     blocks: Vec<Block>,
     /// What everything above was compiled from.
     specs: Vec<PatternSpec>,
@@ -420,6 +421,7 @@ impl Preset {
     /// # Errors
     /// The first pattern that cannot be used ([`PatternSpec::check`] finds each of them).
     pub fn with_patterns(&self, own: &[PatternSpec]) -> Result<Preset, PatternError> {
+        own.iter().try_for_each(PatternSpec::check)?;
         let specs = own.iter().chain(&self.0.specs).cloned().collect();
         Preset::compile(specs, self.0.block_specs.clone(), self.0.truths)
     }
@@ -492,38 +494,22 @@ impl Preset {
             .iter()
             .map(|spec| Pattern::compile(spec, &names))
             .collect::<Result<Vec<_>, _>>()?;
-        let blocks = block_specs
-            .values()
-            .map(Block::compile)
-            .collect::<Result<Vec<_>, _>>()?;
-        let set = RegexSetBuilder::new(specs.iter().map(|spec| &spec.pattern))
-            .size_limit(MAX_COMPILED * specs.len().max(1))
-            .dfa_size_limit(8 << 20)
-            .build()
-            .map_err(|error| {
-                PatternError::new("(all)", error.to_string(), "use fewer or simpler patterns")
-            })?;
         Ok(Preset(Arc::new(Inner {
             patterns,
-            set,
-            blocks,
+            index: Index::new(specs.iter().map(|spec| spec.pattern.as_str())),
+            blocks: block_specs.values().map(Block::compile).collect(),
             specs,
             block_specs,
             truths,
         })))
     }
 
-    /// The first pattern that matches a cleaned line.
-    pub(super) fn classify(&self, line: &str) -> Option<usize> {
-        // Most lines match nothing, and to learn that is quicker than to learn which match.
-        if !self.0.set.is_match(line) {
-            return None;
-        }
-        self.0.set.matches(line).into_iter().next()
-    }
-
-    pub(super) fn pattern(&self, index: usize) -> &Pattern {
-        &self.0.patterns[index]
+    /// The first pattern that matches a cleaned line: its number, and what it captures.
+    pub(super) fn classify<'t>(&self, line: &'t str) -> Option<(usize, &Pattern, Captures<'t>)> {
+        let possible = self.0.index.possible(line);
+        (self.0.patterns.iter().zip(possible).enumerate())
+            .filter(|(_, (_, is_possible))| *is_possible)
+            .find_map(|(index, (pattern, _))| Some((index, pattern, pattern.captures(line)?)))
     }
 
     pub(super) fn block(&self, index: usize) -> &Block {
@@ -552,6 +538,80 @@ fn coarse(pattern: &str, explicit: Option<&str>) -> Option<BTreeSet<String>> {
     }
 }
 
+/// An expression that was checked, and is compiled when it is needed first: of a preset's dozens,
+/// a healthy log needs two, and a function that starts should not wait for the others.
+struct Expression {
+    pattern: String,
+    compiled: OnceLock<Regex>,
+}
+
+impl Expression {
+    fn new(pattern: &str) -> Expression {
+        Expression {
+            pattern: pattern.to_owned(),
+            compiled: OnceLock::new(),
+        }
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "a user's was compiled when it was checked, and a preset's by a test"
+    )]
+    fn regex(&self) -> &Regex {
+        (self.compiled).get_or_init(|| compile(&self.pattern).expect("the pattern is valid"))
+    }
+}
+
+/// Tells which patterns a line can match at all, by the words that they require.
+struct Index {
+    /// None, if no pattern requires a word.
+    words: Option<AhoCorasick>,
+    /// The patterns that require each word, or one of several.
+    owners: Vec<Vec<usize>>,
+    /// For each pattern, whether it requires none.
+    always: Vec<bool>,
+}
+
+impl Index {
+    fn new<'p>(patterns: impl Iterator<Item = &'p str>) -> Index {
+        let mut by_word: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut always = Vec::new();
+        for (pattern, required) in patterns.map(filter::required).enumerate() {
+            always.push(required.is_none());
+            for word in required.into_iter().flatten() {
+                by_word.entry(word).or_default().push(pattern);
+            }
+        }
+        let words = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(by_word.keys())
+            .ok();
+        match words {
+            Some(words) => Index {
+                words: Some(words),
+                owners: by_word.into_values().collect(),
+                always,
+            },
+            // More words than an automaton can hold: then every pattern is tried.
+            None => Index {
+                words: None,
+                owners: Vec::new(),
+                always: vec![true; always.len()],
+            },
+        }
+    }
+
+    /// For each pattern, whether a cleaned line can match it.
+    fn possible(&self, line: &str) -> Vec<bool> {
+        let mut possible = self.always.clone();
+        let words = (self.words.iter()).flat_map(|words| words.find_overlapping_iter(line));
+        for pattern in words.flat_map(|word| &self.owners[word.pattern().as_usize()]) {
+            possible[*pattern] = true;
+        }
+        possible
+    }
+}
+
 /// A compiled [`PatternSpec`].
 pub(super) struct Pattern {
     pub kind: PatternKind,
@@ -559,7 +619,7 @@ pub(super) struct Pattern {
     pub heartbeat: bool,
     pub json: bool,
     pub then: Option<usize>,
-    regex: Regex,
+    expression: Expression,
 }
 
 impl Pattern {
@@ -587,12 +647,12 @@ impl Pattern {
             )),
             json: spec.json,
             then,
-            regex: spec.regex()?,
+            expression: Expression::new(&spec.pattern),
         })
     }
 
     pub fn captures<'t>(&self, line: &'t str) -> Option<Captures<'t>> {
-        self.regex.captures(line)
+        self.expression.regex().captures(line)
     }
 
     /// Whether what the reader returns can depend on a line that matches.
@@ -604,13 +664,11 @@ impl Pattern {
 /// A compiled [`BlockSpec`].
 pub(super) struct Block {
     /// Each with whether it is to be ignored.
-    lines: Vec<(Regex, bool)>,
-    end: Option<Regex>,
+    lines: Vec<(Expression, bool)>,
+    end: Option<Expression>,
     pub wrap: usize,
     pub together: bool,
     pub chained: bool,
-    /// Its lines carry the error's text, not only its trace.
-    pub has_text: bool,
 }
 
 /// What a line says to the block before it.
@@ -626,35 +684,40 @@ pub(super) enum BlockMatch<'t> {
 }
 
 impl Block {
-    fn compile(spec: &BlockSpec) -> Result<Block, PatternError> {
-        let lines = spec
-            .line
-            .iter()
-            .map(|line| Ok((compile(&line.pattern)?, line.ignore)))
-            .collect::<Result<Vec<_>, PatternError>>()?;
-        let has_text = lines
-            .iter()
-            .flat_map(|(line, _)| line.capture_names().flatten())
-            .any(|name| name == "text");
-        Ok(Block {
+    fn compile(spec: &BlockSpec) -> Block {
+        let lines = (spec.line.iter())
+            .map(|line| (Expression::new(&line.pattern), line.ignore))
+            .collect();
+        Block {
             lines,
-            end: spec.end.as_deref().map(compile).transpose()?,
+            end: spec.end.as_deref().map(Expression::new),
             wrap: spec.wrap.unwrap_or(usize::MAX),
             together: spec.together,
             chained: spec.chained,
-            has_text,
-        })
+        }
+    }
+
+    /// Whether its lines carry the error's text, not only its trace.
+    pub fn has_text(&self) -> bool {
+        (self.lines.iter())
+            .flat_map(|(line, _)| line.regex().capture_names().flatten())
+            .any(|name| name == "text")
     }
 
     pub fn matches<'t>(&self, line: &'t str, is_first: bool) -> BlockMatch<'t> {
         // A block can begin with a line like its last.
-        if !is_first && self.end.as_ref().is_some_and(|end| end.is_match(line)) {
+        if !is_first
+            && self
+                .end
+                .as_ref()
+                .is_some_and(|end| end.regex().is_match(line))
+        {
             return BlockMatch::End;
         }
         self.lines
             .iter()
-            .find_map(|(regex, ignore)| {
-                let captures = regex.captures(line)?;
+            .find_map(|(line_of_it, ignore)| {
+                let captures = line_of_it.regex().captures(line)?;
                 Some(if *ignore {
                     BlockMatch::Ignored
                 } else {
@@ -786,9 +849,9 @@ mod tests {
                 for example in &spec.examples {
                     let lines: Vec<_> = super::super::clean::lines(&example.line).collect();
                     assert!(
-                        lines
-                            .iter()
-                            .any(|line| preset.classify(line) == Some(index)),
+                        lines.iter().any(|line| preset
+                            .classify(line)
+                            .is_some_and(|(found, ..)| found == index)),
                         "a pattern before `{}` takes {}",
                         spec.pattern,
                         example.line
@@ -804,11 +867,60 @@ mod tests {
                         .collect();
                     check(spec, example, &read(&preset, &kept));
                     assert!(
-                        !preset.pattern(index).matters() || filter.is_match(&example.line),
+                        !preset.0.patterns[index].matters() || filter.is_match(&example.line),
                         "{}",
                         example.line
                     );
                 }
+            }
+        }
+    }
+
+    /// They are compiled only when they are needed; a mistake must not wait for that.
+    #[test]
+    fn every_pattern_and_block_of_a_preset_compiles() {
+        for name in Preset::names() {
+            let preset = Preset::named(name).unwrap();
+            for spec in &preset.0.specs {
+                spec.check()
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+            for block in &preset.0.blocks {
+                let lines = block.lines.iter().map(|(line, _)| line);
+                for expression in lines.chain(&block.end) {
+                    let pattern = &expression.pattern;
+                    compile(pattern).unwrap_or_else(|error| panic!("{name}: {error}"));
+                }
+            }
+        }
+    }
+
+    /// What the reader must find: every pattern is tried, in order.
+    fn first_of_all(preset: &Preset, line: &str) -> Option<usize> {
+        let matches = |pattern: &Pattern| pattern.expression.regex().is_match(line);
+        preset.0.patterns.iter().position(matches)
+    }
+
+    proptest! {
+        /// The words that patterns require leave out no pattern.
+        #[test]
+        fn words_leave_out_no_pattern(
+            name in proptest::sample::select(Preset::names()),
+            example in any::<proptest::sample::Index>(),
+            (cut, case, noise) in (0..200usize, any::<bool>(), "\\PC{0,20}"),
+        ) {
+            let preset = Preset::named(name).unwrap();
+            let examples: Vec<&str> = (preset.0.specs.iter())
+                .flat_map(|spec| &spec.examples)
+                .flat_map(|example| example.line.lines())
+                .collect();
+            let line = examples[example.index(examples.len())];
+            let line = super::super::clean::bounded(line, line.len().saturating_sub(cut));
+            let line = super::super::clean::clean(line).into_owned();
+            let line = if case { line.to_uppercase() } else { line };
+            for line in [line.clone(), format!("{line}{noise}"), format!("{noise}{line}")] {
+                let found = preset.classify(&line).map(|(index, ..)| index);
+                prop_assert_eq!(found, first_of_all(&preset, &line), "{}: {:?}", name, line);
             }
         }
     }

@@ -320,7 +320,7 @@ impl Reader<'_> {
             context: said.get("context"),
             trace,
         };
-        let text_follows = text.is_none() && block.is_some_and(|(_, block)| block.has_text);
+        let text_follows = text.is_none() && block.is_some_and(|(_, block)| block.has_text());
         let text = text.unwrap_or_else(|| line.trim().to_owned());
         let mut slot = self.push(origin, pattern.heartbeat, kind, &text);
         if !text_follows {
@@ -502,9 +502,7 @@ struct Said<'p, 't> {
 
 impl<'p, 't> Said<'p, 't> {
     fn by(preset: &'p Preset, line: &'t str) -> Option<Said<'p, 't>> {
-        let index = preset.classify(line)?;
-        let pattern = preset.pattern(index);
-        let captures = pattern.captures(line)?;
+        let (index, pattern, captures) = preset.classify(line)?;
         Some(Said {
             index,
             pattern,
