@@ -4,8 +4,11 @@
 #   make simulate  10,000 seeded worlds of 30 days drive the watchdog; SEEDS=… for more or fewer
 #   make proof     everything that proves what is promised, at length, and one table; PARTS=… for some of it
 #   make explore   the tests ten times over, with new cases for the property tests each time
+#   make fuzz      hostile input, a minute for each of its readers; FUZZ_SECONDS=… for longer
+#   make deny      licences, sources and TLS stack of all crates that the watchdog is built from
 #   make demo      the main job on the embedded default: no AWS, no network
-#   make bench     a year of a scheduler with a hundred jobs, replayed: time and memory
+#   make bench     a year of a scheduler with a hundred jobs, replayed: time and memory; and the line
+#                  reader on hostile logs
 #   make deploy    build for AWS and deploy, with questions
 
 SHELL := /bin/bash
@@ -20,6 +23,9 @@ EXAMPLES_ENV := $(TOOLS)/examples
 CHECKOV_ENV := $(TOOLS)/checkov
 ENVIRONMENTS := $(SAM_ENV) $(EMULATOR_ENV) $(EXAMPLES_ENV) $(CHECKOV_ENV)
 SAM := $(SAM_ENV)/bin/sam
+CARGO_TOOLS := $(TOOLS)/cargo
+CARGO_FUZZ := $(CARGO_TOOLS)/installed/cargo-fuzz@0.13.2
+CARGO_DENY := $(CARGO_TOOLS)/installed/cargo-deny@0.20.2
 
 # The tests run the function on this machine, so it is built for this machine's processor.
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
@@ -27,7 +33,7 @@ DEPLOY_ARCH ?= arm64
 PROPTEST_RNG_SEED ?= 20261125
 CARGO_LAMBDA_ARCH := $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
 
-export PATH := $(SAM_ENV)/bin:$(PATH)
+export PATH := $(SAM_ENV)/bin:$(CARGO_TOOLS)/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -63,6 +69,12 @@ $(ENVIRONMENTS:%=%/.installed):
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --requirement $<
+	touch $@
+
+# Tools from crates.io, each built once, by name and version.
+$(CARGO_TOOLS)/installed/%:
+	cargo install --quiet --locked --root $(CARGO_TOOLS) $*
+	mkdir -p $(@D)
 	touch $@
 
 .PHONY: lambda
@@ -137,15 +149,38 @@ ROUNDS ?= 10
 explore:
 	for round in $$(seq $(ROUNDS)); do cargo test --quiet; done
 
+# Needs a C++ compiler, for libFuzzer itself. A finding fails it, and is in fuzz/artifacts.
+FUZZ_SECONDS ?= 60
+FUZZ_JOBS ?= 1
+.PHONY: fuzz
+fuzz: $(CARGO_FUZZ)
+	$(PYTHON) tools/fuzz.py run --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS) $(FUZZ_TARGETS)
+
+# Not part of `lint`: to build cargo-deny takes minutes. Advisories need their database, which is
+# fetched from GitHub; where that cannot be reached, the rest still counts.
+.PHONY: deny
+deny: $(CARGO_DENY)
+	cargo deny --log-level error check licenses bans sources
+	if cargo deny --log-level off fetch db; then \
+		cargo deny check advisories; \
+	else \
+		echo "advisories not checked: their database cannot be reached" >&2; \
+	fi
+
 # The exit code 2 of `check` says that the scheduler is in a critical state, and so it is.
 .PHONY: demo
 demo:
 	cargo run --quiet --bin watchdog -- check --config examples/demo/watchdog.toml \
 		--log-file examples/demo/scheduler.log --now 2026-11-24T04:05:00Z || test $$? -eq 2
 
-.PHONY: bench
-bench:
+.PHONY: bench bench-replay bench-lines
+bench: bench-replay bench-lines
+
+bench-replay:
 	cargo bench --bench replay
+
+bench-lines:
+	cargo bench --bench lines
 
 .PHONY: deploy
 deploy:

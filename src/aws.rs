@@ -32,6 +32,9 @@ use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, Readers, 
 use crate::state::State;
 use crate::world::{StoreError, Version, World};
 
+#[doc(hidden)]
+pub use insights::events_of_rows;
+
 /// A connection within the region takes milliseconds; two seconds mean that there is no way.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -1,7 +1,9 @@
 //! One pass; the only file that knows the order: load, collect, decide, claim, act, settle.
 
-use futures::StreamExt as _;
+use std::panic::AssertUnwindSafe;
+
 use futures::stream;
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
@@ -218,7 +220,7 @@ async fn attend_all<W: World>(
     // Whoever was skipped in the last pass waits for longest, and comes first.
     loaded.sort_by_key(|loaded| loaded.state.checked_until);
     let looked = stream::iter(loaded)
-        .map(|loaded| attend(world, config, request, loaded, fleet))
+        .map(|loaded| attend_apart(world, config, request, loaded, fleet))
         .buffer_unordered(SIDE_BY_SIDE)
         .collect::<Vec<_>>()
         .await;
@@ -272,6 +274,30 @@ async fn load<'a, W: World>(
         }
     }
     (loaded, failed)
+}
+
+/// One scheduler, apart from the others: a defect that its log or state brings to light must not
+/// leave the others unwatched.
+async fn attend_apart<W: World>(
+    world: &W,
+    config: &Config,
+    request: &Request,
+    loaded: Loaded<'_>,
+    fleet: Fleet,
+) -> SchedulerReport {
+    let name = loaded.scheduler.name.clone();
+    let attended = attend(world, config, request, loaded, fleet);
+    // What it left half done stands in the store, from which the next pass begins.
+    AssertUnwindSafe(attended).catch_unwind().await.unwrap_or_else(|_| {
+        warn!(scheduler = name, "the pass broke off: a defect, see the panic above");
+        let problem = "the pass broke off, which is a defect of the watchdog: report it with the \
+                       panic that its log shows";
+        SchedulerReport {
+            name,
+            problems: vec![problem.to_owned()],
+            ..SchedulerReport::default()
+        }
+    })
 }
 
 /// One scheduler, from the look to the settled state.

@@ -97,6 +97,24 @@ pub(super) async fn probe(
     Ok(Probe { newest })
 }
 
+/// Rows as fields with values → events in order, and how many rows were unreadable. What a query
+/// does with its answer, for those who try it on answers that no backend gives.
+#[doc(hidden)]
+pub fn events_of_rows(
+    prefix: &str,
+    rows: impl IntoIterator<Item = Vec<(String, String)>>,
+) -> (Vec<LogEvent>, usize) {
+    let field = |(name, value)| (ResultField::builder().field(name).value(value)).build();
+    let rows = rows.into_iter();
+    let mut read = Rows::new(prefix);
+    read.take(
+        rows.map(|row| row.into_iter().map(field).collect())
+            .collect(),
+    );
+    read.put_in_order();
+    (read.events, read.unreadable)
+}
+
 /// The 99th percentile of the delay from a line's writing to its arrival.
 fn lag(events: &[LogEvent]) -> Option<SignedDuration> {
     let mut lags: Vec<SignedDuration> = (events.iter())

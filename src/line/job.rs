@@ -15,6 +15,10 @@ const MAX_NAME: usize = 200;
 /// first and Laravel's own wrapping after it.
 const MAX_COMMAND: usize = 4 * 1024;
 
+/// The longest duration that is believed. A line can say anything, and the moment that lies so far
+/// back must be one.
+const LONGEST_RUN: SignedDuration = SignedDuration::from_hours(366 * 24);
+
 /// Wrappings around a command; `command` is what is inside.
 static WRAPPINGS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
     [
@@ -91,7 +95,7 @@ fn simpler(name: &str) -> &str {
 
 /// A duration as schedulers print it: `124.73ms`, `1,518ms`, `1m 12s`, `1 Sek.`, `1秒`,
 /// `4.9e-05s`.
-/// `None` where a word is unknown.
+/// `None` where a word is unknown, or where it would be more than a year.
 pub(super) fn took(text: &str) -> Option<SignedDuration> {
     // A job's own output can stand before the dots that lead to the duration.
     let text = text.rsplit_once("..").map_or(text, |(_, after)| after);
@@ -116,6 +120,7 @@ pub(super) fn took(text: &str) -> Option<SignedDuration> {
     }
     SignedDuration::try_from_secs_f64(milliseconds / 1000.0)
         .ok()
+        .filter(|took| *took <= LONGEST_RUN)
         .map(|took| SignedDuration::from_micros(took.as_micros().try_into().unwrap_or(i64::MAX)))
 }
 
@@ -251,6 +256,9 @@ mod tests {
             ("ثانية", None),
             ("12", None),
             ("1..2 s", Some(2000.0)),
+            ("366d", Some(366.0 * 86_400_000.0)),
+            ("367d", None),
+            ("9999999d", None),
             ("", None),
         ] {
             let expected = milliseconds
@@ -269,7 +277,7 @@ mod tests {
 
         #[test]
         fn any_duration_is_survived(text in "(?s).{0,60}|[0-9.,]{1,400}(ms|s|d)") {
-            let _ = took(&text);
+            prop_assert!(took(&text).is_none_or(|took| took <= LONGEST_RUN));
         }
     }
 }

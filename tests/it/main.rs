@@ -21,6 +21,7 @@ mod examples;
 mod found;
 mod health;
 mod history;
+mod hostile;
 mod html;
 mod jobs;
 mod line;

@@ -20,6 +20,9 @@ use scheduler_watchdog::world::{StoreError, Version, World};
 
 use crate::stage::{TASK, at, facts, minutes, stream, unknown};
 
+/// A scheduler over which the watchdog breaks off.
+const DEFECT: &str = "defect";
+
 /// A world in memory with a log that fell silent long ago, and other lines that go on.
 struct Fake {
     now: Cell<Timestamp>,
@@ -130,6 +133,7 @@ impl World for Fake {
         until: Timestamp,
     ) -> Observed<LogWindow> {
         self.looked_at.borrow_mut().push(scheduler.name.clone());
+        assert_ne!(scheduler.name, DEFECT, "as the test wants it");
         let events: Vec<_> = (1..=3)
             .map(|minute| scheduler_watchdog::line::LogEvent {
                 at: at("2025-12-01T23:40:00Z") + minutes(minute),
@@ -233,6 +237,21 @@ async fn a_message_that_was_not_delivered_is_sent_by_the_next_pass_under_the_sam
     assert_eq!(report.schedulers[0].delivered, 1);
     assert_eq!(*world.published.borrow(), [waiting]);
     assert!(world.state("a").outbox.is_empty());
+}
+
+#[tokio::test]
+async fn a_defect_that_one_scheduler_brings_to_light_leaves_the_others_watched() {
+    let (world, config) = (Fake::new(), config(&["a", DEFECT, "b"]));
+    let report = pass::run(&world, &config, &Request::default()).await;
+    assert!(!report.is_complete());
+    let [a, defect, b] = report.schedulers.as_slice() else {
+        panic!("{report:?}");
+    };
+    assert!(defect.plan.is_none() && defect.problems[0].contains("defect of the watchdog"));
+    for other in [a, b] {
+        assert!(other.plan.is_some() && other.problems.is_empty());
+        assert_eq!(other.delivered, 1, "it is silent, and that is told");
+    }
 }
 
 #[tokio::test]

@@ -143,6 +143,11 @@ fn interleave(town: &Town<'_>, mut passes: Vec<(Pass<'_>, u64)>) {
 fn tell(town: &Town<'_>, report: &Report) {
     let now = town.now.get();
     for scheduler in &report.schedulers {
+        let broke_off = |problem: &String| problem.contains("defect");
+        assert!(
+            !scheduler.problems.iter().any(broke_off),
+            "a pass broke off"
+        );
         let mut inspector = town.inspector.borrow_mut();
         inspector.tell(now, || {
             let name = &scheduler.name;
