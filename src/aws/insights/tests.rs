@@ -240,12 +240,8 @@ async fn a_query_that_runs_on_is_stopped() {
     let error = read(&aws(&[&started(), &poll, &stop])).await.unwrap_err();
     assert_eq!(error.kind, Obstacle::TimedOut, "{error}");
     assert_eq!((start.elapsed().as_secs(), stop.num_calls()), (60, 1));
-    // Waits grow to between one and two seconds.
-    assert!(
-        (30..=65).contains(&poll.num_calls()),
-        "{}",
-        poll.num_calls()
-    );
+    // Waits grow by a quarter each.
+    assert_eq!(poll.num_calls(), 19);
 }
 
 #[tokio::test(start_paused = true)]
