@@ -114,7 +114,7 @@ fn tables() -> Result<(), Box<dyn Error>> {
     println!(
         "schedulers | log groups | queries | pass s | forced s | ratio | polls | refused | memory MiB"
     );
-    let mut memory: BTreeMap<usize, f64> = BTreeMap::new();
+    let mut alone: BTreeMap<usize, Measured> = BTreeMap::new();
     for (schedulers, shared) in [
         (1, false),
         (10, false),
@@ -128,9 +128,6 @@ fn tables() -> Result<(), Box<dyn Error>> {
             ..case
         };
         let measured = measure(case)?;
-        if !shared {
-            memory.insert(schedulers, measured.peak_kib);
-        }
         let groups = if shared { 1 } else { schedulers };
         for pass in &measured.passes {
             let forced = case.forced(pass.queries);
@@ -144,9 +141,17 @@ fn tables() -> Result<(), Box<dyn Error>> {
                 measured.peak_kib / 1024.0,
             );
         }
+        if !shared {
+            alone.insert(schedulers, measured);
+        }
     }
-    if let (Some(few), Some(many)) = (memory.get(&1), memory.get(&1_000)) {
-        println!("memory: {:.1} KiB a scheduler", (many - few) / 999.0);
+    if let (Some(few), Some(many)) = (alone.get(&1), alone.get(&1_000)) {
+        println!(
+            "a scheduler more: {:.1} KiB of memory, {:.1} ms of a processor a pass, {:.1} KB of state",
+            (many.peak_kib - few.peak_kib) / 999.0,
+            (many.cpu_seconds - few.cpu_seconds) * 1e3 / 999.0 / 2.0,
+            many.state_bytes as f64 / 1e3 / 1e3,
+        );
     }
     println!("\na hundred schedulers, of which the query of one never ends");
     for hangs in [false, true] {
@@ -164,6 +169,8 @@ fn tables() -> Result<(), Box<dyn Error>> {
 struct Measured {
     passes: Vec<Pass>,
     peak_kib: f64,
+    cpu_seconds: f64,
+    state_bytes: u64,
 }
 
 struct Pass {
@@ -209,6 +216,8 @@ fn measure(case: Case) -> Result<Measured, Box<dyn Error>> {
     Ok(Measured {
         passes,
         peak_kib: told["peak_kib"].as_f64().unwrap_or(f64::NAN),
+        cpu_seconds: told["cpu_seconds"].as_f64().unwrap_or(f64::NAN),
+        state_bytes: number(&told["passes"][1]["state_bytes"]),
     })
 }
 
@@ -285,6 +294,7 @@ fn told(account: &Account) -> Value {
         "polls": account.count("GetQueryResults"),
         "refused": account.throttled(),
         "others": others,
+        "state_bytes": account.state_bytes(),
     })
 }
 
@@ -335,7 +345,12 @@ fn look(case: Case, endpoint: &str) -> Result<(), Box<dyn Error>> {
         told["seconds"] = json!(seconds);
         passes.push(told);
     }
-    println!("{}", json!({ "passes": passes, "peak_kib": peak_kib() }));
+    let measured = json!({
+        "passes": passes,
+        "peak_kib": peak_kib(),
+        "cpu_seconds": cpu_seconds(),
+    });
+    println!("{measured}");
     Ok(())
 }
 
@@ -350,6 +365,16 @@ fn get(endpoint: &str) -> Result<String, Box<dyn Error>> {
 )]
 fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// The processor time that this process has used (Linux only, whose clock ticks 100 times a second).
+fn cpu_seconds() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before it may hold spaces; user and system time are the 14th and 15th field.
+    let (_, rest) = status.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / 100.0)
 }
 
 /// The most memory that this process has held (Linux only).

@@ -329,25 +329,32 @@ mod tests {
         insta::assert_json_snapshot!(fleet.month().json(&fleet));
     }
 
-    /// The table of the README.
+    /// The computed table of the README: 1 GB of log a month each. An account's limits allow 2,500
+    /// queries within a function's time, and more need more accounts.
     #[test]
     fn from_one_scheduler_to_a_hundred_thousand() {
+        const MOST_QUERIES: u32 = 2_500;
+        let split = |schedulers: u32, queries: u32, scheduler_metrics| {
+            let accounts = queries.div_ceil(MOST_QUERIES);
+            let fleet = Fleet {
+                queries: queries.div_ceil(accounts),
+                scheduler_metrics,
+                ..Fleet::typical(schedulers / accounts, 1.0)
+            };
+            let dollars = f64::from(accounts) * fleet.month().dollars();
+            (accounts, fleet.pass_seconds(), dollars)
+        };
         let mut lines = String::new();
-        for schedulers in [1, 10, 100, 1_000, 10_000, 100_000] {
-            for scheduler_metrics in [true, false] {
-                let fleet = Fleet {
-                    scheduler_metrics,
-                    ..Fleet::typical(schedulers, 1.0)
-                };
-                let month = fleet.month();
-                let _ = writeln!(
-                    lines,
-                    "{schedulers}, metrics of each: {scheduler_metrics}: {:.0} s, ${:.2}, ${:.2} each",
-                    fleet.pass_seconds(),
-                    month.dollars(),
-                    month.dollars() / f64::from(schedulers)
-                );
-            }
+        for schedulers in [1_u32, 10, 100, 1_000, 10_000, 100_000] {
+            let shared = schedulers.div_ceil(u32::try_from(Limits::SHARE_A_QUERY).unwrap());
+            let (accounts, seconds, dollars) = split(schedulers, schedulers, true);
+            let (_, _, without) = split(schedulers, schedulers, false);
+            let (few_accounts, few_seconds, _) = split(schedulers, shared, true);
+            let _ = writeln!(
+                lines,
+                "{schedulers}: {seconds:.0} s in {accounts}; 32 share a log group: {few_seconds:.0} s in \
+                 {few_accounts}; ${dollars:.2}, without metrics of each ${without:.2}",
+            );
         }
         insta::assert_snapshot!(lines);
     }

@@ -146,6 +146,12 @@ impl Account {
         self.calls.iter().filter(|call| call.throttled).count()
     }
 
+    /// How many bytes the states have that were written, all together.
+    pub fn state_bytes(&self) -> usize {
+        let states = self.items.values().map(|item| &item["state"]["S"]);
+        states.filter_map(Value::as_str).map(str::len).sum()
+    }
+
     /// Answers a call; none if it is never answered.
     pub fn answer(&mut self, now: Duration, target: Option<&str>, body: &str) -> Option<Reply> {
         // SNS alone names its action in a form.
