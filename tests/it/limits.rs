@@ -284,8 +284,9 @@ impl Account {
         let mut rows: Vec<(i64, &str, String)> = Vec::new();
         let mut scanned = 0;
         for stream in query.groups.iter().flat_map(|group| &self.groups[group]) {
-            let minutes = query.from.div_euclid(60)..=query.until.div_euclid(60);
-            for minute in minutes {
+            let is_wanted = filter.as_ref().is_none_or(|filter| filter.is_match(stream));
+            for minute in query.from.div_euclid(60)..=query.until.div_euclid(60) {
+                scanned += OTHER_BYTES;
                 for line in 0..self.lines {
                     let second = minute * 60 + 2 + i64::try_from(line % 50).unwrap_or(0);
                     if !(query.from..=query.until).contains(&second) {
@@ -293,11 +294,10 @@ impl Account {
                     }
                     let message = said(minute, line);
                     scanned += message.len() as u64;
-                    if filter.as_ref().is_none_or(|filter| filter.is_match(stream)) {
-                        rows.push((second, stream, message));
+                    if is_wanted {
+                        rows.push((second, stream, message.to_owned()));
                     }
                 }
-                scanned += OTHER_BYTES;
             }
         }
         rows.sort_by_key(|row| std::cmp::Reverse(row.0));
@@ -360,12 +360,11 @@ fn groups_of(asked: &Value) -> Vec<String> {
 }
 
 /// What a scheduler prints: two jobs each fifth minute, else that nothing was due.
-fn said(minute: i64, line: usize) -> String {
+fn said(minute: i64, line: usize) -> &'static str {
     if minute % 5 == 0 && line == 0 {
-        return "  2026-11-25 00:00:00 Running ['artisan' redis:monitor] ............ 120ms DONE"
-            .to_owned();
+        return "  2026-11-25 00:00:00 Running ['artisan' redis:monitor] ............ 120ms DONE";
     }
-    "   INFO  No scheduled commands are ready to run.  ".to_owned()
+    "   INFO  No scheduled commands are ready to run.  "
 }
 
 /// The expression of `filter @logStream like /…/`, if there is one.
