@@ -7,8 +7,8 @@
 #   make fuzz      hostile input, a minute for each of its readers; FUZZ_SECONDS=… for longer
 #   make deny      licences, sources and TLS stack of all crates that the watchdog is built from
 #   make demo      the main job on the embedded default: no AWS, no network
-#   make bench     a year of a scheduler with a hundred jobs, replayed: time and memory; and the line
-#                  reader on hostile logs
+#   make bench     a year of a scheduler with a hundred jobs, replayed; the line reader on hostile logs; a
+#                  thousand schedulers in one pass
 #   make deploy    build for AWS and deploy, with questions
 
 SHELL := /bin/bash
@@ -173,11 +173,14 @@ demo:
 	cargo run --quiet --bin watchdog -- check --config examples/demo/watchdog.toml \
 		--log-file examples/demo/scheduler.log --now 2026-11-24T04:05:00Z || test $$? -eq 2
 
-.PHONY: bench bench-replay bench-lines
-bench: bench-replay bench-lines
+.PHONY: bench bench-replay bench-lines bench-fleet
+bench: bench-replay bench-lines bench-fleet
 
 bench-replay:
 	cargo bench --bench replay
+
+bench-fleet:
+	cargo bench --bench fleet
 
 bench-lines:
 	cargo bench --bench lines
