@@ -103,14 +103,12 @@ impl Cron {
         } else {
             start.checked_sub(AROUND_A_CHANGE).ok()
         };
-        let mut wall = start.and_then(|start| self.next_wall(start));
+        let mut wall = start;
         let end = zone.to_datetime(until).checked_add(AROUND_A_CHANGE).ok();
         std::iter::from_fn(move || {
-            while let (Some(at), Some(end)) = (wall, end) {
-                if at > end {
-                    return None;
-                }
-                wall = self.next_wall(at);
+            while let (Some(before), Some(end)) = (wall, end) {
+                wall = self.next_wall(before).filter(|at| *at <= end);
+                let at = wall?;
                 match instant(zone, gap, at) {
                     Some(run) if run > after && run <= until => return Some(run),
                     _ => {}

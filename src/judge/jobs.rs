@@ -213,8 +213,9 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
 }
 
 /// The run that is in progress: its start was told and not its end, as those of its other runs
-/// are; or its line is its stream's last. The last line of a task that runs once tells nothing: it
-/// has ended since, for all that is known.
+/// are; or its line is its stream's last, and no run of the scheduler aborted after it: the loop
+/// waits for a job. The last line of a task that runs once tells nothing: it has ended since, for
+/// all that is known.
 fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
     let beats = &case.state.heartbeats;
     let so_far = |start: Timestamp| case.now.duration_since(start) - case.state.overlap();
@@ -228,8 +229,11 @@ fn running(case: &Case<'_>) -> Option<(Timestamp, SignedDuration)> {
     }
     let start = *(case.history.starts.last()).filter(|_| !case.scheduler.runs_as_tasks())?;
     let ended = case.history.ended_at.max(case.history.failed_at);
-    let is_last =
-        (beats.streams.values()).any(|stream| stream.last.as_second() == start.as_second());
+    let is_last = (beats.streams.values()).any(|stream| {
+        let same_or_later = |abort: Timestamp| abort.as_second() >= start.as_second();
+        stream.last.as_second() == start.as_second()
+            && !stream.aborted_at.is_some_and(same_or_later)
+    });
     // A task that came later has most likely taken the place of the one that ran it.
     let is_replaced = (beats.streams.values()).any(|stream| stream.first > start - ROLLOUT);
     (is_last && !is_replaced && ended < Some(start)).then(|| (start, so_far(start)))

@@ -156,3 +156,20 @@ fn a_run_whose_task_was_replaced_does_not_take_too_long() {
         Some(Verdict::Healthy)
     );
 }
+
+/// Up to Laravel 9.20 a line tells only that a run began. A run of the scheduler that aborts
+/// afterwards shows that the loop does not wait for it any more.
+#[test]
+fn a_run_before_an_abort_does_not_go_on() {
+    let mut stage = Stage::new(&nightly("max_runtime = \"10m\""));
+    stage.other_lines();
+    stage.wait(4 * 60);
+    stage.beats(TASK, 10);
+    backup_starts(&mut stage, minutes(10) + SignedDuration::from_secs(3));
+    for minute in 11..40 {
+        stage.abort(minutes(minute), "Connection refused [tcp://redis:6379]");
+    }
+    let plans = stage.passes(8);
+    assert!(!found(&plans, Condition::JobOverrun));
+    assert!(found(&plans, Condition::SchedulerFailing));
+}

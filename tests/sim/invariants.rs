@@ -1,4 +1,27 @@
-//! What must hold at every step, with the truth as the judge.
+//! What must hold at every step, with the truth as the judge. Each check bears the number of the
+//! invariant that it belongs to (see the crate's front page):
+//!
+//! | check | what must hold |
+//! |---|---|
+//! | `1 told` | a silence longer than allowed plus ten minutes (the longest overlap), which nothing excuses, is told in the third look that sees it at the latest |
+//! | `1 bound` | where nothing else happened within 40 minutes, the alert comes within the allowed silence, one interval, the overlap and a minute after the last heartbeat |
+//! | `1 once`, `1 order` | one `opened` for an incident, first of its messages; nothing after `resolved`; no outage twice |
+//! | `1 all-clear` | no `resolved` of the loop without a heartbeat since `opened`, unless it was switched off |
+//! | `1 over` | after more than four good looks in a row the incident is over; a flapping one, 30 minutes and an interval later |
+//! | `1 end` | in the calm at the end of a world no incident of the loop is left |
+//! | `2 unknown`, `2 silence`, `2 storm` | no restart while the log or ECS is unknown, the service is off or deploying, a silence holds, or more than half of three schedulers are down |
+//! | `2 claim`, `2 caps` | one call for a claim, and none without; two restarts for an incident, three a day |
+//! | `2 needless`, `2 busy` | in a clear view no restart of a loop that lives, or that runs a job |
+//! | `3 claim`, `3 delivered`, `3 end` | nothing is sent before it is claimed; all that was claimed is delivered, a reminder perhaps by a newer one; nothing waits at the end |
+//! | `4 pace` | an hour at least before a reminder |
+//! | `5 pure`, `5 twice` | the same input gives the same decision; deciding again plans nothing |
+//! | `6 order` | streams in another order change nothing (worlds `as text` read lines twice and out of order, too) |
+//! | `7 size`, `7 document` | the document stays within 64 KiB, and reads as it was written |
+//! | `8 harmless` | subjects are ASCII of at most 99 characters; no message holds control characters or mentions |
+//! | `false alarm` | what is told is true, where lines were not lost or late |
+//!
+//! "Clear" leaves out 45 minutes after lines were lost or late; what a first long run or a run that
+//! was cut short looks like is counted, and no violation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -174,7 +197,7 @@ impl<'a> Inspector<'a> {
     /// A state is written. Returns it as it can be read again.
     pub fn stored(&mut self, site: usize, state: &State, now: Timestamp) -> State {
         self.saves += 1;
-        let every = if self.scenario.as_text { 1 } else { 97 };
+        let every = if self.scenario.as_text { 7 } else { 97 };
         if !self.saves.is_multiple_of(every) {
             return state.clone();
         }
@@ -631,13 +654,19 @@ impl<'a> Inspector<'a> {
             return;
         };
         let took = now.duration_since(since);
-        let bound = told.allowed + self.scenario.every + told.overlap + SLACK;
+        let (allowed, overlap) = (told.allowed, told.overlap);
+        let bound = allowed + self.scenario.every + overlap + SLACK;
         let disturbed = self.is_disturbed(site, since, now);
         let setup = &self.scenario.sites[site];
-        let usual = setup.stale_after.is_none() && setup.idle_lines && setup.ecs;
-        let five_minutes = self.scenario.every == SignedDuration::from_mins(5);
-        self.figures
-            .alerted(took, !disturbed, usual && five_minutes);
+        // Dead logs wait for a second look, and a job that may be running makes any alarm wait.
+        let usual = n.condition == Condition::SchedulerSilent
+            && setup.stale_after.is_none()
+            && setup.idle_lines
+            && setup.ecs
+            && allowed <= self.stale_after(site) + SLACK
+            && self.scenario.every == SignedDuration::from_mins(5);
+        let seed = self.scenario.seed;
+        self.figures.alerted(took, seed, !disturbed, usual);
         if !disturbed && took > bound {
             let text = format!("{}: told after {took:#}, the bound is {bound:#}", n.id);
             self.violated("1 bound", now, text);
@@ -735,7 +764,8 @@ impl<'a> Inspector<'a> {
         let blurred = self.is_blurred(site, now, now);
         let alive = truth.silent_for(now) < self.stale_after(site);
         if cure == CureKind::ForceNewDeployment && alive {
-            self.figures.needless_restarts += 1;
+            let seed = self.scenario.seed;
+            self.figures.needless_restarts.push(seed);
             if !blurred {
                 self.violated("2 needless", now, format!("{incident}: the loop lives"));
             }

@@ -16,11 +16,12 @@ pub struct Figures {
     pub messages: u64,
     /// Messages that were sent again under the same id.
     pub repeated: u64,
-    pub needless_restarts: u64,
+    /// Restarts of a loop that lived, by the seeds of their worlds.
+    pub needless_restarts: Vec<u64>,
     pub largest_state: usize,
-    /// Seconds from the last heartbeat to the alert: in a clear view and at the defaults, in a
-    /// clear view, and over all.
-    to_alert: [Vec<i64>; 3],
+    /// Seconds from the last heartbeat to the alert, with the seed of the world: in a clear view
+    /// and at the defaults, in a clear view, and over all.
+    to_alert: [Vec<(i64, u64)>; 3],
     messages_per_incident: Vec<i64>,
     restarts_per_incident: Vec<i64>,
     /// By condition, and whether lost or late lines, or a first long run, explain them.
@@ -28,9 +29,10 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// `clear`: nothing but the one outage happened; `usual`: ECS is configured, heartbeats come
-    /// every minute, passes every five, and `stale_after` is learned.
-    pub fn alerted(&mut self, took: SignedDuration, clear: bool, usual: bool) {
+    /// An outage was told in the world of a seed. `clear`: nothing but the one outage happened;
+    /// `usual`: the silence of a scheduler in ECS with a heartbeat every minute, passes every five,
+    /// `stale_after` learned, and no job that may be running.
+    pub fn alerted(&mut self, took: SignedDuration, seed: u64, clear: bool, usual: bool) {
         let rows = [clear && usual, clear, true];
         for (row, _) in self
             .to_alert
@@ -38,7 +40,7 @@ impl Figures {
             .zip(rows)
             .filter(|(_, counts)| *counts)
         {
-            row.push(took.as_secs());
+            row.push((took.as_secs(), seed));
         }
     }
 
@@ -56,7 +58,7 @@ impl Figures {
         self.looks += other.looks;
         self.messages += other.messages;
         self.repeated += other.repeated;
-        self.needless_restarts += other.needless_restarts;
+        self.needless_restarts.extend(other.needless_restarts);
         self.largest_state = self.largest_state.max(other.largest_state);
         for (own, others) in self.to_alert.iter_mut().zip(other.to_alert) {
             own.extend(others);
@@ -90,7 +92,7 @@ fn row(
     let [p50, p90, p99, most] = cells;
     writeln!(
         f,
-        "{name:<44} {:>7} {p50:>8} {p90:>8} {p99:>8} {most:>8}",
+        "{name:<46} {:>7} {p50:>8} {p90:>8} {p99:>8} {most:>8}",
         values.len()
     )
 }
@@ -106,16 +108,17 @@ impl fmt::Display for Figures {
         )?;
         writeln!(
             f,
-            "{:<44} {:>7} {:>8} {:>8} {:>8} {:>8}",
+            "{:<46} {:>7} {:>8} {:>8} {:>8} {:>8}",
             "", "n", "p50", "p90", "p99", "max"
         )?;
         let names = [
-            "last heartbeat to alert, at the defaults",
+            "last heartbeat to alert of a silence, defaults",
             "last heartbeat to alert, all clear views",
             "last heartbeat to alert, with faults too",
         ];
-        for (name, values) in names.iter().zip(&self.to_alert) {
-            row(f, name, values, time)?;
+        for (name, told) in names.iter().zip(&self.to_alert) {
+            let values: Vec<i64> = told.iter().map(|(seconds, _)| *seconds).collect();
+            row(f, name, &values, time)?;
         }
         row(
             f,
@@ -145,8 +148,23 @@ impl fmt::Display for Figures {
         }
         writeln!(
             f,
-            "messages: {}, sent again under the same id: {}; needless restarts: {}; largest state: {} bytes",
-            self.messages, self.repeated, self.needless_restarts, self.largest_state
+            "messages: {}, sent again under the same id: {}; largest state: {} bytes",
+            self.messages, self.repeated, self.largest_state
+        )?;
+        let seeds = |seeds: &[u64]| {
+            let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+            seeds.join(", ")
+        };
+        let slowest: Vec<u64> = (self.to_alert.iter())
+            .filter_map(|told| told.iter().max())
+            .map(|(_, seed)| *seed)
+            .collect();
+        writeln!(
+            f,
+            "slowest alerts: seeds {}; needless restarts: {} (seeds {})",
+            seeds(&slowest),
+            self.needless_restarts.len(),
+            seeds(&self.needless_restarts)
         )
     }
 }
