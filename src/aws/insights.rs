@@ -369,7 +369,7 @@ impl Query<'_> {
             let due = match page {
                 Some(_) => now,
                 None => {
-                    let due = began + next_poll(asked);
+                    let due = began + next_poll(asked, self.world.gate().is_calm());
                     let last = end.checked_sub(LAST_POLL).filter(|last| *last > now);
                     last.map_or(due, |last| due.min(last))
                 }

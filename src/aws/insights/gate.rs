@@ -22,6 +22,7 @@ const HOLD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(in crate::aws) struct Gate {
     places: Semaphore,
+    most: usize,
     /// Turns to call StartQuery.
     pub(super) starts: Turns,
     /// Turns to call GetQueryResults.
@@ -30,8 +31,10 @@ pub(in crate::aws) struct Gate {
 
 impl Gate {
     pub(in crate::aws) fn new(limits: Limits) -> Self {
+        let most = limits.running_queries.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            places: Semaphore::new(limits.running_queries.clamp(1, Semaphore::MAX_PERMITS)),
+            places: Semaphore::new(most),
+            most,
             starts: Turns::new(limits.start_queries_per_second),
             // AWS has the same limit for both calls, and so has the watchdog.
             polls: Turns::new(limits.start_queries_per_second),
@@ -43,6 +46,11 @@ impl Gate {
         // The semaphore is never closed.
         (self.places.acquire().await)
             .map_err(|error| CallError::new(Obstacle::Failed, error.to_string()))
+    }
+
+    /// Whether one place at most is taken.
+    pub(super) fn is_calm(&self) -> bool {
+        self.places.available_permits() + 1 >= self.most
     }
 }
 
@@ -163,14 +171,24 @@ impl Drop for Waiting<'_> {
 /// or a quarter of its time later at most, and any other about a half.
 const FIRST_POLLS: [u64; 8] = [250, 550, 850, 1_150, 1_600, 2_250, 3_400, 5_150];
 
+/// The same for a query that runs alone: nobody else needs the account's calls, so it is asked at once,
+/// and a small log's answer may be there. Any other is seen to have ended three quarters of its time
+/// later at most.
+const FIRST_POLLS_ALONE: [u64; 8] = [0, 300, 600, 1_050, 1_600, 2_400, 3_500, 5_150];
+
 /// The least time between two of them: a poll that had to wait for its turn counts for those that
 /// it has missed.
 const LEAST_GAP: Duration = Duration::from_millis(200);
 
 /// The age at which a query is asked next, after it was asked at `asked`.
-pub(super) fn next_poll(asked: Option<Duration>) -> Duration {
+pub(super) fn next_poll(asked: Option<Duration>, alone: bool) -> Duration {
     let least = asked.map_or(Duration::ZERO, |asked| asked + LEAST_GAP);
-    (FIRST_POLLS.into_iter().map(Duration::from_millis))
+    let first = if alone {
+        FIRST_POLLS_ALONE
+    } else {
+        FIRST_POLLS
+    };
+    (first.into_iter().map(Duration::from_millis))
         .find(|age| *age >= least)
         // A slow one is seen to have ended a quarter of its time later.
         .unwrap_or_else(|| asked.unwrap_or_default().mul_f64(1.25))
@@ -305,11 +323,11 @@ mod tests {
     }
 
     /// The polls of a query that takes so long, and when its end is seen.
-    fn polls(takes: Duration) -> (usize, Duration) {
+    fn polls(takes: Duration, alone: bool) -> (usize, Duration) {
         let mut polls = 0;
         let mut asked = None;
         loop {
-            let age = next_poll(asked);
+            let age = next_poll(asked, alone);
             polls += 1;
             if age >= takes {
                 return (polls, age);
@@ -320,25 +338,28 @@ mod tests {
 
     #[test]
     fn the_end_of_a_query_is_seen_soon_and_with_few_polls() {
-        for millis in [100, 300, 500, 1_000, 1_500, 2_000, 3_000, 5_000, 20_000] {
-            let takes = Duration::from_millis(millis);
-            let (polls, seen) = polls(takes);
-            let allowed = (takes / 4).max(Duration::from_millis(300));
-            assert!(seen - takes <= allowed, "{takes:?}: {seen:?}");
-            assert!(polls <= 8 || millis > 5_000, "{takes:?}: {polls}");
+        for (alone, most) in [(false, 0.53), (true, 0.75)] {
+            for millis in [100, 300, 500, 1_000, 1_500, 2_000, 3_000, 5_000, 20_000] {
+                let takes = Duration::from_millis(millis);
+                let (polls, seen) = polls(takes, alone);
+                let allowed = (takes / 4).max(Duration::from_millis(300));
+                assert!(seen - takes <= allowed, "{takes:?}: {seen:?}");
+                assert!(polls <= 8 || millis > 5_000, "{takes:?}: {polls}");
+            }
+            for millis in 1..=5_150 {
+                let takes = Duration::from_millis(millis);
+                let (polls, seen) = polls(takes, alone);
+                let allowed = takes.mul_f64(most).max(Duration::from_millis(300));
+                assert!(seen - takes <= allowed && polls <= 8, "{takes:?}: {seen:?}");
+            }
+            assert_eq!(polls(Duration::from_secs(60), alone).0, 20);
         }
-        for millis in 1..=5_150 {
-            let takes = Duration::from_millis(millis);
-            let (polls, seen) = polls(takes);
-            let allowed = takes.mul_f64(0.53).max(Duration::from_millis(300));
-            assert!(seen - takes <= allowed && polls <= 8, "{takes:?}: {seen:?}");
-        }
-        assert_eq!(polls(Duration::from_secs(60)).0, 20);
+        assert_eq!(polls(Duration::ZERO, true), (1, Duration::ZERO));
     }
 
     #[test]
     fn a_poll_that_came_late_counts_for_those_that_it_missed() {
-        let after = |millis| next_poll(Some(Duration::from_millis(millis))).as_millis();
+        let after = |millis| next_poll(Some(Duration::from_millis(millis)), false).as_millis();
         assert_eq!(after(310), 550);
         assert_eq!(after(850), 1_150);
         assert_eq!(after(2_290), 3_400);
