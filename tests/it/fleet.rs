@@ -194,6 +194,8 @@ async fn many_schedulers_take_the_time_that_the_limits_force_and_are_never_refus
         let account = site.account();
         assert_eq!(account.throttled(), 0);
         assert_eq!(account.count("StartQuery"), count);
+        // What a month costs is reckoned with 4 KB each.
+        assert!(account.state_bytes() <= count * 4_000);
         let polls = account.count("GetQueryResults");
         // Until the first one ends nobody knows how long queries take, and there are turns to spare.
         let before_the_first_end = usize::try_from(millis / 100).unwrap();
