@@ -7,8 +7,7 @@
 #   make fuzz      hostile input, a minute for each of its readers; FUZZ_SECONDS=… for longer
 #   make deny      licences, sources and TLS stack of all crates that the watchdog is built from
 #   make demo      the main job on the embedded default: no AWS, no network
-#   make bench     a year of a scheduler with a hundred jobs, replayed; the line reader on hostile logs; a
-#                  thousand schedulers in one pass
+#   make bench     what starts, passes, lines, years and a thousand schedulers cost, beside what else there is
 #   make deploy    build for AWS and deploy, with questions
 
 SHELL := /bin/bash
@@ -21,6 +20,7 @@ SAM_ENV := $(TOOLS)/sam
 EMULATOR_ENV := $(TOOLS)/ministack
 EXAMPLES_ENV := $(TOOLS)/examples
 CHECKOV_ENV := $(TOOLS)/checkov
+PEER_ENV := $(TOOLS)/peer
 ENVIRONMENTS := $(SAM_ENV) $(EMULATOR_ENV) $(EXAMPLES_ENV) $(CHECKOV_ENV)
 SAM := $(SAM_ENV)/bin/sam
 CARGO_TOOLS := $(TOOLS)/cargo
@@ -65,7 +65,8 @@ $(SAM_ENV)/.installed: tools/requirements-sam.txt
 $(EMULATOR_ENV)/.installed: tools/requirements-ministack.txt
 $(EXAMPLES_ENV)/.installed: tools/requirements-examples.txt
 $(CHECKOV_ENV)/.installed: tools/requirements-checkov.txt
-$(ENVIRONMENTS:%=%/.installed):
+$(PEER_ENV)/.installed: tools/requirements-peer.txt
+$(ENVIRONMENTS:%=%/.installed) $(PEER_ENV)/.installed:
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --requirement $<
@@ -173,8 +174,22 @@ demo:
 	cargo run --quiet --bin watchdog -- check --config examples/demo/watchdog.toml \
 		--log-file examples/demo/scheduler.log --now 2026-11-24T04:05:00Z || test $$? -eq 2
 
-.PHONY: bench bench-replay bench-lines bench-fleet
-bench: bench-replay bench-lines bench-fleet
+.PHONY: bench bench-start bench-throughput bench-replay bench-lines bench-fleet
+bench: bench-start bench-throughput bench-replay bench-lines bench-fleet
+
+# The function beside an empty one and a Python one, on a machine that does nothing else.
+COLD_STARTS ?= 10
+bench-start: package $(EMULATOR_ENV)/.installed $(PEER_ENV)/.installed
+	cd benches/peer/empty && cargo lambda build --release $(CARGO_LAMBDA_ARCH)
+	$(PEER_ENV)/bin/python tools/bench.py --rounds $(COLD_STARTS) \
+		--bootstrap .aws-sam/build/WatchdogFunction/bootstrap \
+		--empty benches/peer/empty/target/lambda/empty/bootstrap \
+		--emulator-python $(EMULATOR_ENV)/bin/python \
+		--rie "$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))"
+
+# ripgrep must be on the PATH.
+bench-throughput:
+	cargo bench --bench throughput
 
 bench-replay:
 	cargo bench --bench replay
