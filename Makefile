@@ -2,12 +2,12 @@
 #
 #   make test      all checks and all tests; the first run installs the tools and takes several minutes
 #   make simulate  10,000 seeded worlds of 30 days drive the watchdog; SEEDS=… for more or fewer
+#   make proof     everything that proves what is promised, at length, and one table; PARTS=… for some of it
 #   make explore   the tests ten times over, with new cases for the property tests each time
 #   make fuzz      hostile input, a minute for each of its readers; FUZZ_SECONDS=… for longer
 #   make deny      licences, sources and TLS stack of all crates that the watchdog is built from
 #   make demo      the main job on the embedded default: no AWS, no network
-#   make bench     a year of a scheduler with a hundred jobs, replayed: time and memory; and the line
-#                  reader on hostile logs
+#   make bench     what starts, passes, lines, years and a thousand schedulers cost, beside what else there is
 #   make deploy    build for AWS and deploy, with questions
 
 SHELL := /bin/bash
@@ -20,6 +20,7 @@ SAM_ENV := $(TOOLS)/sam
 EMULATOR_ENV := $(TOOLS)/ministack
 EXAMPLES_ENV := $(TOOLS)/examples
 CHECKOV_ENV := $(TOOLS)/checkov
+PEER_ENV := $(TOOLS)/peer
 ENVIRONMENTS := $(SAM_ENV) $(EMULATOR_ENV) $(EXAMPLES_ENV) $(CHECKOV_ENV)
 SAM := $(SAM_ENV)/bin/sam
 CARGO_TOOLS := $(TOOLS)/cargo
@@ -64,7 +65,8 @@ $(SAM_ENV)/.installed: tools/requirements-sam.txt
 $(EMULATOR_ENV)/.installed: tools/requirements-ministack.txt
 $(EXAMPLES_ENV)/.installed: tools/requirements-examples.txt
 $(CHECKOV_ENV)/.installed: tools/requirements-checkov.txt
-$(ENVIRONMENTS:%=%/.installed):
+$(PEER_ENV)/.installed: tools/requirements-peer.txt
+$(ENVIRONMENTS:%=%/.installed) $(PEER_ENV)/.installed:
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --requirement $<
@@ -98,9 +100,7 @@ lint: $(SAM_ENV)/.installed $(EXAMPLES_ENV)/.installed $(CHECKOV_ENV)/.installed
 # The tests find the tools through these variables; `cargo test` without them leaves those tests out.
 # The cases of property tests are the same in every run, so that a change is judged by itself and
 # not by luck; `make explore` draws others.
-.PHONY: test
-test: tools lint package
-	PROPTEST_RNG_SEED=$(PROPTEST_RNG_SEED) \
+WITH_TOOLS = PROPTEST_RNG_SEED=$(PROPTEST_RNG_SEED) \
 	E2E_ARCH=$(ARCH) \
 	E2E_SAM=$(SAM) \
 	E2E_TEMPLATE=$(CURDIR)/.aws-sam/build/template.yaml \
@@ -109,9 +109,32 @@ test: tools lint package
 	E2E_EMULATOR=$(CURDIR)/tools/emulator.py \
 	E2E_RIE="$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))" \
 	E2E_CHROMIUM=$(CHROMIUM) \
-	E2E_EXAMPLES=$(EXAMPLES_ENV)/bin \
-	cargo test
+	E2E_EXAMPLES=$(EXAMPLES_ENV)/bin
+
+.PHONY: test
+test: tools lint package
+	$(WITH_TOOLS) cargo test
 	$(MAKE) simulate SEEDS=$(FEWER_SEEDS)
+
+# Some of the integration tests, by parts of their names. Those that need the function take the one
+# that `make package` made.
+FILTER ?= e2e::
+FLAGS ?=
+.PHONY: e2e
+e2e:
+	$(WITH_TOOLS) cargo test --test it -- $(FLAGS) $(FILTER)
+
+# What becomes of a pass whose calls go wrong; FAULTS=all for every call.
+FAULTS ?=
+.PHONY: faults
+faults:
+	E2E_FAULTS=$(FAULTS) $(WITH_TOOLS) cargo test --test it -- --nocapture e2e::faults
+
+# The long form of what CI runs as `make test`. Each part's length can be set; see tools/proof.py.
+PARTS ?=
+.PHONY: proof
+proof:
+	$(PYTHON) tools/proof.py $(PARTS)
 
 # Worlds of 30 days, each made from its seed. A seed that fails is made small and told as a story.
 SEEDS ?= 10000
@@ -151,11 +174,28 @@ demo:
 	cargo run --quiet --bin watchdog -- check --config examples/demo/watchdog.toml \
 		--log-file examples/demo/scheduler.log --now 2026-11-24T04:05:00Z || test $$? -eq 2
 
-.PHONY: bench bench-replay bench-lines
-bench: bench-replay bench-lines
+.PHONY: bench bench-start bench-throughput bench-replay bench-lines bench-fleet
+bench: bench-start bench-throughput bench-replay bench-lines bench-fleet
+
+# The function beside an empty one and a Python one, on a machine that does nothing else.
+COLD_STARTS ?= 10
+bench-start: package $(EMULATOR_ENV)/.installed $(PEER_ENV)/.installed
+	cd benches/peer/empty && cargo lambda build --release $(CARGO_LAMBDA_ARCH)
+	$(PEER_ENV)/bin/python tools/bench.py --rounds $(COLD_STARTS) \
+		--bootstrap .aws-sam/build/WatchdogFunction/bootstrap \
+		--empty benches/peer/empty/target/lambda/empty/bootstrap \
+		--emulator-python $(EMULATOR_ENV)/bin/python \
+		--rie "$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))"
+
+# ripgrep must be on the PATH.
+bench-throughput:
+	cargo bench --bench throughput
 
 bench-replay:
 	cargo bench --bench replay
+
+bench-fleet:
+	cargo bench --bench fleet
 
 bench-lines:
 	cargo bench --bench lines

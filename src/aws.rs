@@ -21,6 +21,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{Ecs, Endpoint, Limits, Scheduler};
@@ -30,7 +31,7 @@ use crate::message::Message;
 use crate::plan::Remediation;
 use crate::snapshot::{CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts};
 use crate::state::State;
-use crate::world::{StoreError, Version, World};
+use crate::world::{Look, StoreError, Version, World};
 
 #[doc(hidden)]
 pub use insights::events_of_rows;
@@ -58,6 +59,10 @@ const ATTEMPTS: u32 = 3;
 /// scheduler that it was never seen.
 const NO_MEMORY: SignedDuration = SignedDuration::from_mins(30);
 
+/// DynamoDB answers within milliseconds. Who has waited for a second without any answer goes on with
+/// the states that are there.
+const STATES_ARE_LATE: Duration = Duration::from_secs(1);
+
 /// The AWS side of the process: configuration, clients, and what all passes share.
 #[derive(Debug)]
 pub struct Aws {
@@ -71,7 +76,13 @@ pub struct Aws {
     http: Http,
     /// Shared by all passes of the process, because AWS counts per account.
     gate: OnceLock<insights::Gate>,
+    /// Places for calls to DynamoDB: each may need a connection of its own.
+    store_calls: Semaphore,
 }
+
+/// Calls to DynamoDB at once. A thousand a second fit through so many at 64 ms each, and a function may
+/// have 1,024 files and connections open.
+const STORE_CALLS: usize = 64;
 
 impl Aws {
     /// Finds region, credentials and endpoint where the AWS tools find them: environment
@@ -116,6 +127,7 @@ impl Aws {
             ssm: OnceLock::new(),
             http: Http::default(),
             gate: OnceLock::new(),
+            store_calls: Semaphore::new(STORE_CALLS),
         })
     }
 
@@ -195,6 +207,19 @@ pub struct AwsWorld<'a> {
 }
 
 impl AwsWorld<'_> {
+    /// The bytes that came into log groups in a span. Scans them all.
+    ///
+    /// # Errors
+    /// The query gave no answer.
+    pub async fn volume(
+        &self,
+        groups: &[String],
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<u64, CallError> {
+        insights::volume(self, groups, from, until).await
+    }
+
     fn gate(&self) -> &insights::Gate {
         (self.aws.gate).get_or_init(|| insights::Gate::new(self.pass.limits))
     }
@@ -215,7 +240,11 @@ impl World for AwsWorld<'_> {
 
     async fn load(&self, scheduler: &str) -> Result<(State, Version), StoreError> {
         match self.pass.table {
-            Some(table) => store::load(self.aws, table, scheduler).await,
+            Some(table) => {
+                // The semaphore is never closed.
+                let _place = self.aws.store_calls.acquire().await.ok();
+                store::load(self.aws, table, scheduler).await
+            }
             // A look without memory judges the half hour that it can see.
             None => {
                 let state = State {
@@ -234,7 +263,10 @@ impl World for AwsWorld<'_> {
         version: Version,
     ) -> Result<Version, StoreError> {
         match self.pass.table {
-            Some(table) => store::save(self.aws, table, scheduler, state, version, clock()).await,
+            Some(table) => {
+                let _place = self.aws.store_calls.acquire().await.ok();
+                store::save(self.aws, table, scheduler, state, version, clock()).await
+            }
             None => Err(StoreError::Call(CallError::new(
                 Obstacle::Refused,
                 "no table for the state is configured: set WATCHDOG_TABLE",
@@ -248,7 +280,25 @@ impl World for AwsWorld<'_> {
         from: Timestamp,
         until: Timestamp,
     ) -> Observed<LogWindow> {
-        observed(insights::log(self, scheduler, from, until).await)
+        let look = Look {
+            scheduler,
+            from,
+            until,
+        };
+        let seen = self.logs(&[look]).await.pop().flatten();
+        seen.unwrap_or_else(|| {
+            let why = "no time was left in this pass for the log query: the next one tries again";
+            Observed::Unknown(CallError::new(Obstacle::TimedOut, why))
+        })
+    }
+
+    async fn logs(&self, looks: &[Look<'_>]) -> Vec<Option<Observed<LogWindow>>> {
+        let seen = insights::logs(self, looks).await.into_iter();
+        seen.map(|seen| seen.map(observed)).collect()
+    }
+
+    async fn states_are_late(&self) {
+        tokio::time::sleep(STATES_ARE_LATE).await;
     }
 
     async fn probe(

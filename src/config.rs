@@ -6,6 +6,7 @@
 mod endpoint;
 mod environment;
 mod read;
+mod shard;
 
 use std::fmt;
 use std::path::Path;
@@ -16,6 +17,7 @@ use jiff::tz::TimeZone;
 pub use endpoint::Endpoint;
 pub use environment::{Environment, Origin, load, origin};
 pub(crate) use read::nearest;
+pub use shard::Shard;
 
 use crate::job::Job;
 use crate::line::Preset;
@@ -28,6 +30,9 @@ pub struct Config {
     pub alerts: Alerts,
     /// How hard the watchdog may lean on AWS.
     pub limits: Limits,
+    /// `[metrics] schedulers`: whether each scheduler has metrics of its own. They cost most of what a
+    /// large fleet costs.
+    pub scheduler_metrics: bool,
     /// What is watched; at least one, each name once.
     pub schedulers: Vec<Scheduler>,
 }
@@ -65,9 +70,40 @@ pub struct Limits {
     /// Insights queries in flight at once. The account's limit of 100 is shared with
     /// dashboards and people.
     pub running_queries: usize,
-    /// StartQuery calls a second. AWS allows 10 for the whole account.
+    /// StartQuery calls a second, and as many GetQueryResults. AWS allows 10 of each for the whole
+    /// account.
     pub start_queries_per_second: u32,
 }
+
+impl Limits {
+    /// Schedulers with the same log groups that share a query, at most: many lines together reach a
+    /// query's limit sooner than each scheduler's own would.
+    pub const SHARE_A_QUERY: usize = 32;
+
+    /// What one of so many shards may use, which are all looked at at the same time.
+    pub fn of_one_among(self, shards: u32) -> Self {
+        let running = self.running_queries / usize::try_from(shards).unwrap_or(1).max(1);
+        Self {
+            running_queries: running.max(1),
+            start_queries_per_second: (self.start_queries_per_second / shards.max(1)).max(1),
+        }
+    }
+
+    /// What suits so many schedulers, where nothing is configured: a large fleet needs nearly all
+    /// that AWS allows, and a small one leaves most of it to dashboards and people.
+    pub fn for_schedulers(count: usize) -> Self {
+        match count {
+            0..=LARGE_FLEET => Self::default(),
+            _ => Self {
+                running_queries: 90,
+                start_queries_per_second: 10,
+            },
+        }
+    }
+}
+
+/// More schedulers than this are a large fleet: at the usual limits a pass over so many takes 40 s.
+const LARGE_FLEET: usize = 200;
 
 /// `[[scheduler]]`: one scheduler and what is known about it.
 #[derive(Clone, Debug)]

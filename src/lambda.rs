@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::config::{Config, Mistakes};
+use crate::config::{Config, Mistakes, Shard};
 use crate::decide::TestAlert;
 use crate::metrics;
 use crate::pass::{self, Report, Request};
@@ -55,6 +55,26 @@ struct Asked {
     test_alert: bool,
     schedule: Option<String>,
     timezone: Option<String>,
+    shard: Option<u32>,
+    of: Option<u32>,
+}
+
+impl Asked {
+    fn shard(&self) -> Result<Option<Shard>, Failure> {
+        let shard = match (self.shard, self.of) {
+            (None, None) => return Ok(None),
+            (Some(index), Some(of)) => Shard::new(index, of),
+            _ => None,
+        };
+        let shard = shard.ok_or_else(|| {
+            Failure::Event(format!(
+                "`shard` and `of` go together: {{\"shard\":0,\"of\":3}} is the first of three parts, \
+                 and there are {} at most",
+                Shard::MOST
+            ))
+        })?;
+        Ok(Some(shard))
+    }
 }
 
 /// What an event means.
@@ -69,7 +89,8 @@ pub enum Wanted {
 /// Reads what an event asks for: a scheduled event of an EventBridge rule, the input of an
 /// EventBridge Scheduler schedule (any JSON object), or a direct call such as
 /// `{"schedulers":["name"],"dry_run":true}` or `{"test_alert":true}`. A schedule of test alerts
-/// names itself, so that the alert can say when the next one comes.
+/// names itself, so that the alert can say when the next one comes; one of several schedules that
+/// look at a part of the schedulers each says which: `{"shard":0,"of":3}`.
 ///
 /// # Errors
 /// The event is no object, or one of the known keys has a value of another kind.
@@ -83,6 +104,7 @@ pub fn wanted(event: &Value) -> Result<Wanted, Failure> {
             "`clear_lockout` needs `schedulers` by name".to_owned(),
         ));
     }
+    let shard = asked.shard()?;
     Ok(match asked.test_alert {
         true => Wanted::TestAlert(TestAlert {
             schedule: asked.schedule,
@@ -92,9 +114,20 @@ pub fn wanted(event: &Value) -> Result<Wanted, Failure> {
             schedulers: asked.schedulers,
             dry_run: asked.dry_run,
             clear_lockout: asked.clear_lockout,
+            shard,
             readers: false,
         }),
     })
+}
+
+/// How many parts the schedulers are in by an event: as many passes may run at the same time.
+pub fn shards(event: &Value) -> u32 {
+    match wanted(event) {
+        Ok(Wanted::Pass(Request {
+            shard: Some(shard), ..
+        })) => shard.of(),
+        _ => 1,
+    }
 }
 
 /// How long it is remembered that somebody is subscribed to the alerts. A process of Lambda
@@ -141,7 +174,7 @@ pub async fn handle<W: World>(
         Ok(config) => config,
         Err(mistakes) => {
             let report = pass::configuration(world, Some(mistakes)).await;
-            measure(&report, function, metric);
+            measure(&report, function, true, metric);
             return Err(Failure::Configuration(mistakes.clone()));
         }
     };
@@ -151,7 +184,7 @@ pub async fn handle<W: World>(
             let report = pass::run(world, config, &request).await;
             memory.note(&report);
             if !report.dry_run {
-                measure(&report, function, metric);
+                measure(&report, function, config.scheduler_metrics, metric);
             }
             Ok(report::json(&report))
         }
@@ -167,8 +200,9 @@ pub async fn handle<W: World>(
     }
 }
 
-fn measure(report: &Report, function: &str, metric: impl FnMut(&Value)) {
-    metrics::lines(report, function).iter().for_each(metric);
+fn measure(report: &Report, function: &str, by_scheduler: bool, metric: impl FnMut(&Value)) {
+    let lines = metrics::lines(report, function, by_scheduler);
+    lines.iter().for_each(metric);
 }
 
 #[cfg(test)]
@@ -207,6 +241,13 @@ mod tests {
             wanted(r#"{"test_alert":true}"#),
             Wanted::TestAlert(TestAlert::default())
         );
+        assert_eq!(
+            wanted(r#"{"shard":0,"of":3}"#),
+            Wanted::Pass(Request {
+                shard: Shard::new(0, 3),
+                ..Request::default()
+            })
+        );
     }
 
     #[test]
@@ -237,6 +278,11 @@ mod tests {
             r#"{"schedulers":"one"}"#,
             r#"{"clear_lockout":true}"#,
             r#"{"test_alert":"yes"}"#,
+            r#"{"shard":0}"#,
+            r#"{"of":3}"#,
+            r#"{"shard":3,"of":3}"#,
+            r#"{"shard":-1,"of":3}"#,
+            r#"{"shard":0,"of":11}"#,
         ] {
             assert!(
                 wanted(&serde_json::from_str(bad).unwrap()).is_err(),

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`config`] | TOML and environment → [`config::Config`]; the only reader of the environment |
 //! | [`mod@line`] | log line → [`line::Line`], by the patterns in `src/presets` |
+//! | `pattern` | which of many expressions a text can match |
 //! | [`cron`], [`job`] | when a job should run, and what is its own |
 //! | [`snapshot`] | what one look showed: known, or unknown for a reason |
 //! | [`health`] | what an application's health endpoint says |
@@ -28,6 +29,7 @@
 //! | [`pass`] | one pass; the only file that knows the order |
 //! | [`jobs`] | job tables from the application's list or from logs, and how each job stands |
 //! | [`operator`] | what a person changes in the state: silences |
+//! | [`cost`] | what a month costs, from the prices in `src/cost` |
 //! | `table` | tables for people on a terminal |
 //! | [`lambda`], [`metrics`], [`report`], [`check`], [`replay`] | the shells around it |
 //!
@@ -40,13 +42,15 @@
 //! * What is to be said or done stands in the store before it is; who loses the conditional
 //!   write does nothing. Messages are sent at least once, restarts made at most once.
 //! * The state document never exceeds [`state::MOST_BYTES`], whatever the logs hold.
-//! * One scheduler's trouble never hides another's.
+//! * One scheduler's trouble never hides another's, and delays no other's looks. What does not fit
+//!   into a pass comes first in the next.
 
 pub mod aws;
 pub mod cause;
 pub mod check;
 pub mod condition;
 pub mod config;
+pub mod cost;
 pub mod cron;
 pub mod decide;
 pub mod due;
@@ -64,6 +68,7 @@ pub mod message;
 pub mod metrics;
 pub mod operator;
 pub mod pass;
+mod pattern;
 pub mod plan;
 pub mod remedy;
 pub mod replay;

@@ -3,50 +3,49 @@
 
 use serde_json::{Value, json};
 
+use crate::config::Shard;
 use crate::pass::{Report, SchedulerReport};
 
 /// The namespace of all metrics; the template's alarms name it, too.
 pub const NAMESPACE: &str = "SchedulerWatchdog";
 
-/// One line for each scheduler that this pass judged before any other, and one for the pass.
+/// One line for each scheduler that this pass judged before any other, if these are wanted, and one
+/// for the pass.
 ///
 /// Per scheduler (dimension `Scheduler`): `SecondsSinceHeartbeat` (left out while it cannot be
 /// known), `Errors`, `OpenIncidents`, `BytesScanned`. For the pass (dimension `FunctionName`):
 /// `PassCompleted` (1 if everything was looked at and done, else 0), `Problems`,
 /// `OldestUndeliveredMessage` (its age in seconds; 0 if no message waits). Each metric costs: what
 /// no alarm needs by scheduler is counted once.
-pub fn lines(report: &Report, function: &str) -> Vec<Value> {
+///
+/// Of several shards each has a `PassCompleted` of its own, because one that is not looked at must not
+/// be hidden by the others: from the second on it has the dimension `Shard`, too.
+pub fn lines(report: &Report, function: &str, by_scheduler: bool) -> Vec<Value> {
     let millis = report.at.as_millisecond();
     let mut lines: Vec<Value> = (report.schedulers.iter())
+        .filter(|_| by_scheduler)
         .filter_map(|scheduler| scheduler_line(scheduler, millis))
         .collect();
     let problems = (report.schedulers.iter())
         .map(|s| s.problems.len())
         .sum::<usize>();
-    lines.push(line(
-        millis,
-        &[("FunctionName", function)],
-        &[
-            (
-                "PassCompleted",
-                "Count",
-                Some(i64::from(report.is_complete())),
-            ),
-            (
-                "Problems",
-                "Count",
-                i64::try_from(problems + report.problems.len()).ok(),
-            ),
-            (
-                "OldestUndeliveredMessage",
-                "Seconds",
-                Some(
-                    (report.undelivered_since())
-                        .map_or(0, |since| report.at.duration_since(since).as_secs().max(0)),
-                ),
-            ),
-        ],
-    ));
+    let completed = i64::from(report.is_complete());
+    let completed = ("PassCompleted", "Count", Some(completed));
+    let problems = i64::try_from(problems + report.problems.len()).ok();
+    let oldest = (report.undelivered_since())
+        .map_or(0, |since| report.at.duration_since(since).as_secs().max(0));
+    let mut pass = vec![
+        ("Problems", "Count", problems),
+        ("OldestUndeliveredMessage", "Seconds", Some(oldest)),
+    ];
+    match report.shard.map(Shard::index).filter(|index| *index > 0) {
+        None => pass.insert(0, completed),
+        Some(index) => {
+            let shard = [("FunctionName", function), ("Shard", &index.to_string())];
+            lines.push(line(millis, &shard, &[completed]));
+        }
+    }
+    lines.push(line(millis, &[("FunctionName", function)], &pass));
     lines
 }
 
@@ -122,7 +121,7 @@ mod tests {
                 schedulers,
                 ..Report::default()
             };
-            let lines = lines(&report, "watchdog");
+            let lines = lines(&report, "watchdog", true);
             lines.last().unwrap()["OldestUndeliveredMessage"].clone()
         };
         assert_eq!(age(vec![]), 0);
@@ -134,6 +133,36 @@ mod tests {
             scheduler(Some(30), true),
         ];
         assert_eq!(age(all), 17 * 60);
+    }
+
+    #[test]
+    fn a_shard_completes_for_itself_and_single_schedulers_are_left_out_if_not_wanted() {
+        let of = |shard, by_scheduler| {
+            let report = Report {
+                shard,
+                schedulers: vec![SchedulerReport::default()],
+                ..Report::default()
+            };
+            lines(&report, "watchdog", by_scheduler)
+        };
+        for shard in [None, Shard::new(0, 3)] {
+            let lines = of(shard, true);
+            assert_eq!(lines.len(), 1, "no plan, no figures: {lines:?}");
+            assert_eq!(
+                (&lines[0]["PassCompleted"], &lines[0]["Shard"]),
+                (&json!(1), &Value::Null)
+            );
+        }
+        let lines = of(Shard::new(2, 3), true);
+        assert_eq!(lines[0]["PassCompleted"], 1);
+        assert_eq!(
+            lines[0]["_aws"]["CloudWatchMetrics"][0]["Dimensions"],
+            json!([["FunctionName", "Shard"]])
+        );
+        assert_eq!(
+            (&lines[1]["PassCompleted"], &lines[1]["Problems"]),
+            (&Value::Null, &json!(0))
+        );
     }
 
     #[test]

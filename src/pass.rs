@@ -1,26 +1,32 @@
 //! One pass; the only file that knows the order: load, collect, decide, claim, act, settle.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 
-use futures::stream;
+use futures::future::{self, Either, join_all};
+use futures::stream::{self, Stream};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
-use crate::config::{Alerts, Config, Mistakes, Scheduler, StaleAfter};
+use crate::config::{Alerts, Config, Limits, Mistakes, Scheduler, Shard, StaleAfter};
 use crate::decide::{self, TestAlert, decide};
 use crate::history;
 use crate::judge::{self, Silence};
 use crate::message::{self, Context};
 use crate::plan::{Notification, Plan};
 use crate::remedy;
-use crate::snapshot::{CallError, Fleet, Observed, Readers, Snapshot};
+use crate::snapshot::{CallError, Fleet, LogWindow, Observed, Readers, Snapshot};
 use crate::state::State;
-use crate::world::{StoreError, Version, World};
+use crate::world::{Look, StoreError, Version, World};
 
-/// Schedulers that are looked at side by side. The queries have limits of their own; this one
-/// bounds memory.
+/// Log queries side by side. They have limits of their own; this one bounds memory.
 const SIDE_BY_SIDE: usize = 64;
+
+/// The longest window that is shared. A longer one follows a pause or a first look, and the others
+/// would have to wade through its lines.
+const LONGEST_SHARED: SignedDuration = SignedDuration::from_mins(20);
 
 /// How far the first look at a scheduler goes back, at least.
 const FIRST_LOOK: SignedDuration = SignedDuration::from_mins(30);
@@ -47,6 +53,9 @@ const CONFIGURATION: &str = "watchdog configuration";
 pub struct Request {
     /// Only these schedulers; all if empty.
     pub schedulers: Vec<String>,
+    /// Of these, only those of one part. What a part shares with the others, such as a storm, it does
+    /// not see.
+    pub shard: Option<Shard>,
     /// Decide and report; write, say and restart nothing.
     pub dry_run: bool,
     /// Lift the lock-out of the named schedulers.
@@ -62,8 +71,13 @@ pub struct Report {
     pub at: Timestamp,
     /// It only decided.
     pub dry_run: bool,
+    /// The part of the schedulers that it looked at.
+    pub shard: Option<Shard>,
     /// One entry for each scheduler that was asked for, in the configuration's order.
     pub schedulers: Vec<SchedulerReport>,
+    /// An estimate of the bytes that came into all log groups since the last looks at them, by which
+    /// what was scanned can be judged.
+    pub ingested_bytes: u64,
     /// Who is subscribed to the alerts, where that was asked.
     pub readers: Option<Observed<Readers>>,
     /// Messages of the watchdog's own that were delivered: about its configuration, and test
@@ -115,6 +129,17 @@ impl Report {
         own.filter_map(|s| s.undelivered_since).min()
     }
 
+    /// Bytes that all log queries scanned. AWS bills these.
+    pub fn scanned_bytes(&self) -> u64 {
+        self.schedulers.iter().map(|s| s.scanned_bytes).sum()
+    }
+
+    /// How often each byte that was ingested is scanned; none if nothing was.
+    pub fn scanned_per_ingested(&self) -> Option<f64> {
+        let ingested = self.ingested_bytes;
+        (ingested > 0).then(|| self.scanned_bytes() as f64 / ingested as f64)
+    }
+
     /// Whether every scheduler was looked at, and all that was decided was done.
     pub fn is_complete(&self) -> bool {
         let fine = |s: &SchedulerReport| !s.skipped && s.problems.is_empty();
@@ -133,8 +158,10 @@ pub struct SchedulerReport {
     pub skipped: bool,
     /// Another pass at the same time decided first, and acts.
     pub superseded: bool,
-    /// Bytes that the log query scanned.
+    /// Bytes that the log query scanned; those of a query that several share are counted once.
     pub scanned_bytes: u64,
+    /// An estimate of how many of them no earlier pass had scanned: all that was ingested since.
+    pub new_bytes: u64,
     /// The log was cut at the query's limit: counts are lower bounds.
     pub truncated: bool,
     /// Messages delivered.
@@ -155,6 +182,14 @@ pub struct SchedulerReport {
 }
 
 impl SchedulerReport {
+    /// One that begins.
+    fn of(scheduler: &Scheduler) -> Self {
+        Self {
+            name: scheduler.name.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Notes what waits in the outbox, without what was delivered.
     fn note_outbox(&mut self, outbox: &[Notification], delivered: &[String]) {
         let waiting = || {
@@ -179,15 +214,19 @@ struct Loaded<'a> {
 pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Report {
     let mut report = Report {
         dry_run: request.dry_run,
+        shard: request.shard,
         ..Report::at(world.now())
     };
-    let selected = match config.select(&request.schedulers) {
+    let mut selected = match config.select(&request.schedulers) {
         Ok(selected) => selected,
         Err(mistakes) => {
             report.problems = mistakes.0.into_iter().map(|m| m.message).collect();
             return report;
         }
     };
+    if let Some(shard) = request.shard {
+        selected.retain(|scheduler| shard.holds(&scheduler.name));
+    }
     // Side by side: a count that gets no answer must not keep the looks waiting.
     let readers = async {
         match request.readers {
@@ -197,12 +236,38 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
     };
     let (mut reports, readers) =
         futures::join!(attend_all(world, config, request, &selected), readers);
-    let order = |name: &str| selected.iter().position(|s| s.name == name);
-    reports.sort_by_key(|report| order(&report.name));
+    let order: HashMap<&str, usize> = (selected.iter().enumerate())
+        .map(|(index, scheduler)| (scheduler.name.as_str(), index))
+        .collect();
+    reports.sort_by_key(|report| order.get(report.name.as_str()));
+    report.ingested_bytes = ingested(&selected, &reports);
     report.schedulers = reports;
     report.note_readers(readers);
     ping(world, config, request, &report).await;
     report
+}
+
+/// What came into all log groups. Of several queries on the same groups each estimates the same.
+fn ingested(selected: &[&Scheduler], reports: &[SchedulerReport]) -> u64 {
+    let mut by_groups: HashMap<&[String], u64> = HashMap::new();
+    for (scheduler, report) in selected.iter().zip(reports) {
+        let most = by_groups.entry(&scheduler.log_groups).or_default();
+        *most = report.new_bytes.max(*most);
+    }
+    by_groups.values().sum()
+}
+
+/// The part of a window's bytes that no earlier look has scanned, as if they came evenly.
+fn new_bytes(window: &LogWindow, checked_until: Option<Timestamp>) -> u64 {
+    let scanned = window.scanned_bytes.unwrap_or(0);
+    let span = window.until.duration_since(window.from).as_millis();
+    let new = checked_until.map_or(span, |at| window.until.duration_since(at).as_millis());
+    match span {
+        ..=0 => scanned,
+        _ => (i128::from(scanned) * new.clamp(0, span) / span)
+            .try_into()
+            .unwrap_or(0),
+    }
 }
 
 /// All schedulers, in no particular order.
@@ -212,20 +277,76 @@ async fn attend_all<W: World>(
     request: &Request,
     selected: &[&Scheduler],
 ) -> Vec<SchedulerReport> {
-    let (mut loaded, mut reports) = load(world, selected).await;
+    let mut states = pin!(load(world, selected));
+    let (mut loaded, mut reports) = (Vec::new(), Vec::new());
+    loop {
+        let is_first = loaded.is_empty() && reports.is_empty();
+        let late = pin!(async {
+            match is_first {
+                // Whoever comes first, there is nothing to go on with before.
+                true => future::pending().await,
+                false => world.states_are_late().await,
+            }
+        });
+        match future::select(states.next(), late).await {
+            Either::Left((Some(Ok(one)), _)) => loaded.push(one),
+            Either::Left((Some(Err(report)), _)) => reports.push(report),
+            Either::Left((None, _)) | Either::Right(_) => break,
+        }
+    }
+    // Of those that are late nobody knows how they fare. No restart may rest on that.
+    let late = selected.len() - loaded.len() - reports.len();
     let fleet = Fleet {
-        watched: loaded.len(),
-        firing: loaded.iter().filter(|l| l.state.is_down()).count(),
+        watched: loaded.len() + late,
+        firing: loaded.iter().filter(|l| l.state.is_down()).count() + late,
     };
-    // Whoever was skipped in the last pass waits for longest, and comes first.
-    loaded.sort_by_key(|loaded| loaded.state.checked_until);
-    let looked = stream::iter(loaded)
-        .map(|loaded| attend_apart(world, config, request, loaded, fleet))
+    let attend = |group| attend_group(world, config, request, group, fleet);
+    let now = world.now();
+    let in_time = stream::iter(in_turn(loaded, now))
+        .map(attend)
         .buffer_unordered(SIDE_BY_SIDE)
-        .collect::<Vec<_>>()
-        .await;
-    reports.extend(looked);
+        .collect::<Vec<_>>();
+    // Who is late is looked at once it is there, and keeps nobody waiting.
+    let late = states
+        .map(|answer| async {
+            match answer {
+                Ok(loaded) => attend(vec![loaded]).await,
+                Err(report) => vec![report],
+            }
+        })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .collect::<Vec<_>>();
+    let (in_time, late) = futures::join!(in_time, late);
+    reports.extend(in_time.into_iter().chain(late).flatten());
     reports
+}
+
+/// The schedulers in the order in which they are looked at, those together that can share a query.
+///
+/// Whoever was looked at longest ago comes first, whatever came of that look. So if only `c` of `n`
+/// groups fit into each pass, each is looked at in every ⌈n/c⌉th pass at least.
+fn in_turn(mut loaded: Vec<Loaded<'_>>, now: Timestamp) -> Vec<Vec<Loaded<'_>>> {
+    loaded.sort_by_key(|loaded| loaded.state.looked_at.max(loaded.state.checked_until));
+    let mut groups: Vec<Vec<Loaded<'_>>> = Vec::new();
+    // Where the group is that others with the same log groups can still join.
+    let mut open: HashMap<&[String], usize> = HashMap::new();
+    for one in loaded {
+        let scheduler = one.scheduler;
+        let is_short = one.state.checked_until.is_some()
+            && now.duration_since(window_start(scheduler, &one.state, now)) <= LONGEST_SHARED;
+        if !is_short {
+            groups.push(vec![one]);
+            continue;
+        }
+        match open.get(scheduler.log_groups.as_slice()) {
+            Some(index) if groups[*index].len() < Limits::SHARE_A_QUERY => groups[*index].push(one),
+            _ => {
+                open.insert(&scheduler.log_groups, groups.len());
+                groups.push(vec![one]);
+            }
+        }
+    }
+    groups
 }
 
 /// Tells the dead man's switch of a whole pass that is complete. That it could not be told is no
@@ -236,7 +357,7 @@ async fn ping<W: World>(world: &W, config: &Config, request: &Request, report: &
     };
     // What another pass did, that pass tells.
     let is_own = (report.schedulers.iter()).any(|scheduler| !scheduler.superseded);
-    let is_whole = request.schedulers.is_empty() && !request.dry_run;
+    let is_whole = request.schedulers.is_empty() && request.shard.is_none() && !request.dry_run;
     if !(is_whole && is_own && report.is_complete()) {
         return;
     }
@@ -246,89 +367,123 @@ async fn ping<W: World>(world: &W, config: &Config, request: &Request, report: &
 }
 
 /// Loads all states. Whose state cannot be had is not judged: its trouble hides no other's.
-async fn load<'a, W: World>(
+fn load<'a, W: World>(
     world: &W,
     selected: &[&'a Scheduler],
-) -> (Vec<Loaded<'a>>, Vec<SchedulerReport>) {
-    let answers = stream::iter(selected.iter().copied())
-        .map(|scheduler| async move { (scheduler, world.load(&scheduler.name).await) })
-        .buffer_unordered(SIDE_BY_SIDE)
-        .collect::<Vec<_>>()
-        .await;
-    let (mut loaded, mut failed) = (Vec::new(), Vec::new());
-    for (scheduler, answer) in answers {
-        match answer {
-            Ok((state, version)) => loaded.push(Loaded {
+) -> impl Stream<Item = Result<Loaded<'a>, SchedulerReport>> {
+    stream::iter(selected.iter().copied())
+        .map(move |scheduler| async move {
+            let (state, version) = world.load(&scheduler.name).await.map_err(|error| {
+                warn!(scheduler = scheduler.name, %error, "the state could not be loaded");
+                SchedulerReport {
+                    problems: vec![format!("state not loaded: {error}")],
+                    ..SchedulerReport::of(scheduler)
+                }
+            })?;
+            Ok(Loaded {
                 scheduler,
                 state,
                 version,
-            }),
-            Err(error) => {
-                warn!(scheduler = scheduler.name, %error, "the state could not be loaded");
-                failed.push(SchedulerReport {
-                    name: scheduler.name.clone(),
-                    problems: vec![format!("state not loaded: {error}")],
-                    ..SchedulerReport::default()
-                });
-            }
-        }
-    }
-    (loaded, failed)
+            })
+        })
+        .buffer_unordered(SIDE_BY_SIDE)
 }
 
-/// One scheduler, apart from the others: a defect that its log or state brings to light must not
-/// leave the others unwatched.
-async fn attend_apart<W: World>(
+/// A part of a pass, apart from the others: a defect that one scheduler's log or state brings to light
+/// must not leave the others unwatched. None if it broke off; what it left half done stands in the
+/// store, from which the next pass begins.
+async fn apart<T>(part: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(part).catch_unwind().await.ok()
+}
+
+fn broken_off(scheduler: &Scheduler) -> SchedulerReport {
+    let name = scheduler.name.as_str();
+    warn!(
+        scheduler = name,
+        "the pass broke off: a defect, see the panic above"
+    );
+    let problem = "the pass broke off, which is a defect of the watchdog: report it with the panic that \
+                   its log shows";
+    SchedulerReport {
+        problems: vec![problem.to_owned()],
+        ..SchedulerReport::of(scheduler)
+    }
+}
+
+/// Schedulers whose logs are looked at together; after that each goes its own way.
+async fn attend_group<W: World>(
     world: &W,
     config: &Config,
     request: &Request,
-    loaded: Loaded<'_>,
+    group: Vec<Loaded<'_>>,
     fleet: Fleet,
-) -> SchedulerReport {
-    let name = loaded.scheduler.name.clone();
-    let attended = attend(world, config, request, loaded, fleet);
-    // What it left half done stands in the store, from which the next pass begins.
-    AssertUnwindSafe(attended).catch_unwind().await.unwrap_or_else(|_| {
-        warn!(scheduler = name, "the pass broke off: a defect, see the panic above");
-        let problem = "the pass broke off, which is a defect of the watchdog: report it with the \
-                       panic that its log shows";
-        SchedulerReport {
-            name,
-            problems: vec![problem.to_owned()],
-            ..SchedulerReport::default()
+) -> Vec<SchedulerReport> {
+    let now = world.now();
+    let is_late = (world.deadline()).is_some_and(|end| end.duration_since(now) < LEAST_TIME);
+    let logs: Vec<Option<Option<Observed<LogWindow>>>> = if is_late {
+        group.iter().map(|_| Some(None)).collect()
+    } else {
+        let looks: Vec<Look<'_>> = (group.iter())
+            .map(|one| Look {
+                scheduler: one.scheduler,
+                from: window_start(one.scheduler, &one.state, now),
+                until: now,
+            })
+            .collect();
+        match apart(world.logs(&looks)).await {
+            Some(logs) => logs.into_iter().map(Some).collect(),
+            // Looked at alone, whose lines they are harms nobody else.
+            None => {
+                let alone = looks.chunks(1).map(|look| apart(world.logs(look)));
+                let logs = join_all(alone).await.into_iter();
+                logs.map(|logs| logs.map(|mut logs| logs.pop().flatten()))
+                    .collect()
+            }
         }
-    })
+    };
+    let each = group.into_iter().zip(logs).map(|(loaded, log)| async move {
+        let scheduler = loaded.scheduler;
+        match log {
+            Some(Some(log)) => {
+                let attended = attend(world, config, request, loaded, log, fleet, now);
+                apart(attended)
+                    .await
+                    .unwrap_or_else(|| broken_off(scheduler))
+            }
+            Some(None) => SchedulerReport {
+                skipped: true,
+                ..SchedulerReport::of(scheduler)
+            },
+            None => broken_off(scheduler),
+        }
+    });
+    join_all(each).await
 }
 
-/// One scheduler, from the look to the settled state.
+/// One scheduler, from what its log showed to the settled state.
 async fn attend<W: World>(
     world: &W,
     config: &Config,
     request: &Request,
     loaded: Loaded<'_>,
+    log: Observed<LogWindow>,
     fleet: Fleet,
+    now: Timestamp,
 ) -> SchedulerReport {
     let Loaded {
         scheduler,
         mut state,
         version,
     } = loaded;
-    let mut report = SchedulerReport {
-        name: scheduler.name.clone(),
-        ..SchedulerReport::default()
-    };
-    let now = world.now();
-    if (world.deadline()).is_some_and(|deadline| deadline.duration_since(now) < LEAST_TIME) {
-        report.skipped = true;
-        return report;
-    }
+    let mut report = SchedulerReport::of(scheduler);
     if request.clear_lockout && !request.schedulers.is_empty() {
         state.restarts.locked_out_at = None;
     }
 
-    let snapshot = collect(world, scheduler, &state, fleet, now).await;
+    let snapshot = collect(world, scheduler, &state, log, fleet, now).await;
     if let Observed::Known(window) = &snapshot.log {
         report.scanned_bytes = window.scanned_bytes.unwrap_or(0);
+        report.new_bytes = new_bytes(window, state.checked_until);
         report.truncated = window.truncated;
     }
     report.unseen = unseen(&snapshot);
@@ -399,17 +554,15 @@ async fn attend<W: World>(
     report
 }
 
-/// Looks: at the log always, at the rest only on suspicion.
+/// Looks at the rest, where the log makes it suspicious.
 async fn collect<W: World>(
     world: &W,
     scheduler: &Scheduler,
     state: &State,
+    log: Observed<LogWindow>,
     fleet: Fleet,
     now: Timestamp,
 ) -> Snapshot {
-    let log = world
-        .log(scheduler, window_start(scheduler, state, now), now)
-        .await;
     let mut seen = state.clone();
     if let Observed::Known(window) = &log {
         history::fold(&mut seen, scheduler, window, now);

@@ -11,7 +11,8 @@ use crate::snapshot::{Observed, Readers};
 /// The report for machines.
 ///
 /// `at` and `completed` tell of the pass, `schedulers` has one object each. `readers` counts the
-/// subscriptions to the alerts in a pass that asked, else it is null. What rests on the
+/// subscriptions to the alerts in a pass that asked, else it is null; so are `shard` and `of` in a
+/// pass over all schedulers. `ingested_bytes` is an estimate: what came since the last looks. What rests on the
 /// decision (`verdict`, `reason`, `silent_seconds`, `remediation`, …) is null where none could
 /// be made; `problems` says why.
 pub fn json(report: &Report) -> Value {
@@ -20,9 +21,14 @@ pub fn json(report: &Report) -> Value {
         "at": report.at.to_string(),
         "completed": report.is_complete(),
         "dry_run": report.dry_run,
+        "shard": report.shard.map(|shard| shard.index()),
+        "of": report.shard.map(|shard| shard.of()),
         "problems": report.problems,
         "readers": report.readers.as_ref().map(readers),
         "delivered": report.delivered,
+        "scanned_bytes": report.scanned_bytes(),
+        "ingested_bytes": report.ingested_bytes,
+        "scanned_per_ingested": report.scanned_per_ingested().map(|n| (n * 100.0).round() / 100.0),
         "schedulers": schedulers,
     })
 }
@@ -173,6 +179,7 @@ mod tests {
 
     use super::*;
     use crate::condition::{Condition, Severity};
+    use crate::config::Shard;
     use crate::plan::{
         CureKind, Gate, Handling, Notification, Occasion, Reason, Remediation, Verdict, Withheld,
         Withholding,
@@ -231,6 +238,7 @@ mod tests {
             skipped: false,
             superseded: false,
             scanned_bytes: 4096,
+            new_bytes: 2926,
             truncated: true,
             delivered: 1,
             undelivered: 0,
@@ -244,6 +252,7 @@ mod tests {
             name: "batch".to_owned(),
             plan: None,
             scanned_bytes: 0,
+            new_bytes: 0,
             truncated: false,
             delivered: 0,
             open_incidents: 0,
@@ -260,12 +269,14 @@ mod tests {
         Report {
             at: at(),
             dry_run: false,
+            shard: Shard::new(1, 3),
             readers: Some(Observed::Known(Readers {
                 topic: "arn:aws:sns:ap-northeast-1:123456789012:alerts".to_owned(),
                 confirmed: 2,
                 pending: 1,
             })),
             delivered: 0,
+            ingested_bytes: 2926,
             problems: Vec::new(),
             schedulers: vec![looked_at, unreadable, skipped],
         }

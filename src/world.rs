@@ -15,6 +15,17 @@ use crate::state::{State, Unreadable};
 /// The version of a stored state, for the conditional write; 0 before the first write.
 pub type Version = u64;
 
+/// A look at a scheduler's log.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Whose.
+    pub scheduler: &'a Scheduler,
+    /// The span's beginning.
+    pub from: Timestamp,
+    /// The span's end.
+    pub until: Timestamp,
+}
+
 /// Everything outside.
 #[expect(
     async_fn_in_trait,
@@ -48,6 +59,22 @@ pub trait World {
         from: Timestamp,
         until: Timestamp,
     ) -> Observed<LogWindow>;
+
+    /// The same for schedulers that have the same log groups, so that one query may do for all of
+    /// them. None for a scheduler whose turn did not come before looks have to end.
+    async fn logs(&self, looks: &[Look<'_>]) -> Vec<Option<Observed<LogWindow>>> {
+        let mut seen = Vec::with_capacity(looks.len());
+        for look in looks {
+            seen.push(Some(self.log(look.scheduler, look.from, look.until).await));
+        }
+        seen
+    }
+
+    /// Ends when nobody need wait any longer for a state that has not been loaded since this was
+    /// called: the pass goes on with the others. Where states come at once, or not at all, never.
+    async fn states_are_late(&self) {
+        std::future::pending().await
+    }
 
     /// The newest lines of any kind in a span.
     async fn probe(

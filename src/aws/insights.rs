@@ -11,21 +11,29 @@ use std::time::Duration;
 
 use aws_sdk_cloudwatchlogs::error::ProvideErrorMetadata;
 use aws_sdk_cloudwatchlogs::types::{QueryStatus, ResultField};
-use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::obstacle::{Call, bounded};
 use super::{AwsWorld, within};
 use crate::config::Scheduler;
 use crate::line::{self, LogEvent};
 use crate::snapshot::{CallError, LogWindow, Obstacle, Probe};
+use crate::world::Look;
 pub(super) use gate::Gate;
+use gate::next_poll;
 use rows::Rows;
 
 /// The longest wait for one query where no deadline comes first. A query over minutes of log
 /// takes a second or two; one that takes a minute is queued behind others.
 const LONGEST_QUERY: Duration = Duration::from_secs(60);
+
+/// No query is begun with less time than this left for looks: most would be given up, for nothing.
+const LEAST_QUERY: Duration = Duration::from_secs(5);
+
+/// Before a query is given up, it is asked once more.
+const LAST_POLL: Duration = Duration::from_secs(1);
 
 /// The most rows that a query returns; what AWS allows in one answer.
 const MOST_ROWS: usize = 10_000;
@@ -41,34 +49,112 @@ const PAGE: i32 = 1_000;
 /// Gives up a query that is not needed any more. If that takes longer, it runs to its end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Reads a scheduler's own lines of a span.
-pub(super) async fn log(
+/// Reads the schedulers' own lines, each of its own span; none where its turn did not come before
+/// looks have to end.
+///
+/// Schedulers with the same log groups share one query: it scans the same bytes for all of them. Its
+/// text asks for what any of them needs, so each gets its own lines and some that it does not know,
+/// which its reader leaves out as it always does. Where the answer is cut, somebody's lines are
+/// missing, and each asks for itself; so they do if the query is refused or fails. The bytes that were
+/// scanned for all are told once, with the first.
+pub(super) async fn logs(
     world: &AwsWorld<'_>,
-    scheduler: &Scheduler,
-    from: Timestamp,
-    until: Timestamp,
-) -> Result<LogWindow, CallError> {
-    let prefix = &scheduler.log_stream_prefix;
-    let coarse = scheduler.preset.coarse_filter();
-    let text = query::log(prefix, coarse.as_deref(), MOST_ROWS);
+    looks: &[Look<'_>],
+) -> Vec<Option<Result<LogWindow, CallError>>> {
+    let mut in_vain = None;
+    if looks.len() > 1
+        && let Some(query) = shared(world, looks)
+    {
+        match query.run().await {
+            None => return looks.iter().map(|_| None).collect(),
+            Some(Ok(answer)) if !answer.truncated => {
+                let own = |(index, look)| {
+                    let events = own_events(look, &answer.rows.events);
+                    let scanned = answer.scanned_bytes.filter(|_| index == 0).or(Some(0));
+                    Some(Ok(window(look, &events, scanned)))
+                };
+                return looks.iter().enumerate().map(own).collect();
+            }
+            Some(Err(error)) if !matches!(error.kind, Obstacle::Refused | Obstacle::Failed) => {
+                return looks.iter().map(|_| Some(Err(error.clone()))).collect();
+            }
+            Some(answer) => {
+                in_vain = answer.ok().and_then(|answer| answer.scanned_bytes);
+                tracing::info!(
+                    groups = ?query.groups,
+                    schedulers = looks.len(),
+                    "a query for all of them gave no whole answer; each is asked for alone"
+                );
+            }
+        }
+    }
+    let mut seen = join_all(looks.iter().map(|look| log(world, look))).await;
+    if let Some(bytes) = in_vain
+        && let Some(window) = seen.iter_mut().flatten().flatten().next()
+    {
+        *window.scanned_bytes.get_or_insert(0) += bytes;
+    }
+    seen
+}
+
+/// Reads one scheduler's own lines.
+async fn log(world: &AwsWorld<'_>, look: &Look<'_>) -> Option<Result<LogWindow, CallError>> {
+    let prefix = look.scheduler.log_stream_prefix.as_str();
+    let coarse = look.scheduler.preset.coarse_filter();
     let query = Query {
         world,
-        groups: &scheduler.log_groups,
-        text: &text,
-        from,
-        until,
+        groups: &look.scheduler.log_groups,
+        text: query::log(prefix, coarse.as_deref(), MOST_ROWS),
+        prefixes: vec![prefix],
+        from: look.from,
+        until: look.until,
         limit: MOST_ROWS,
     };
-    let answer = query.run(prefix).await?;
-    let events = &answer.rows.events;
-    Ok(LogWindow {
-        from,
-        until,
-        lines: line::read(&scheduler.preset, events),
+    Some(query.run().await?.map(|answer| LogWindow {
         truncated: answer.truncated,
-        scanned_bytes: answer.scanned_bytes,
-        lag: lag(events),
+        ..window(look, &answer.rows.events, answer.scanned_bytes)
+    }))
+}
+
+/// One query for all of them, if its text is not too long.
+fn shared<'a>(world: &'a AwsWorld<'a>, looks: &'a [Look<'a>]) -> Option<Query<'a>> {
+    let prefixes: Vec<&str> = (looks.iter())
+        .map(|look| look.scheduler.log_stream_prefix.as_str())
+        .collect();
+    let coarse: Vec<Option<String>> = (looks.iter())
+        .map(|look| look.scheduler.preset.coarse_filter())
+        .collect();
+    Some(Query {
+        world,
+        groups: &looks.first()?.scheduler.log_groups,
+        text: query::shared(&prefixes, &coarse, MOST_ROWS)?,
+        prefixes,
+        from: looks.iter().map(|look| look.from).min()?,
+        until: looks.iter().map(|look| look.until).max()?,
+        limit: MOST_ROWS,
     })
+}
+
+/// What a query for this look alone would have returned, and lines that its filter leaves out.
+fn own_events(look: &Look<'_>, events: &[LogEvent]) -> Vec<LogEvent> {
+    let (start, end) = seconds(look.from, look.until);
+    let prefix = &look.scheduler.log_stream_prefix;
+    let is_own = |event: &&LogEvent| {
+        let at = event.at.as_millisecond();
+        (start * 1000..=end * 1000).contains(&at) && event.stream.starts_with(prefix)
+    };
+    events.iter().filter(is_own).cloned().collect()
+}
+
+fn window(look: &Look<'_>, events: &[LogEvent], scanned_bytes: Option<u64>) -> LogWindow {
+    LogWindow {
+        from: look.from,
+        until: look.until,
+        lines: line::read(&look.scheduler.preset, events),
+        truncated: false,
+        scanned_bytes,
+        lag: lag(events),
+    }
 }
 
 /// The newest lines of any kind in a span, per stream. A stream that has none among the newest
@@ -80,16 +166,16 @@ pub(super) async fn probe(
     until: Timestamp,
 ) -> Result<Probe, CallError> {
     let prefix = &scheduler.log_stream_prefix;
-    let text = query::probe(prefix, MOST_PROBE_ROWS);
     let query = Query {
         world,
         groups: &scheduler.log_groups,
-        text: &text,
+        text: query::probe(prefix, MOST_PROBE_ROWS),
+        prefixes: vec![prefix],
         from,
         until,
         limit: MOST_PROBE_ROWS,
     };
-    let answer = query.run(prefix).await?;
+    let answer = (query.run().await).unwrap_or_else(|| Err(query.without_a_turn()))?;
     // In ascending order the newest of each stream comes last, and stays.
     let newest = (answer.rows.events.into_iter())
         .map(|event| (event.stream.to_string(), event.at))
@@ -106,13 +192,35 @@ pub fn events_of_rows(
 ) -> (Vec<LogEvent>, usize) {
     let field = |(name, value)| (ResultField::builder().field(name).value(value)).build();
     let rows = rows.into_iter();
-    let mut read = Rows::new(prefix);
+    let mut read = Rows::new(&[prefix]);
     read.take(
         rows.map(|row| row.into_iter().map(field).collect())
             .collect(),
     );
     read.put_in_order();
     (read.events, read.unreadable)
+}
+
+/// The bytes that came into log groups in a span, as AWS bills them.
+pub(super) async fn volume(
+    world: &AwsWorld<'_>,
+    groups: &[String],
+    from: Timestamp,
+    until: Timestamp,
+) -> Result<u64, CallError> {
+    let query = Query {
+        world,
+        groups,
+        text: query::volume(),
+        prefixes: vec![""],
+        from,
+        until,
+        limit: 1,
+    };
+    let answer = (query.run().await).unwrap_or_else(|| Err(query.without_a_turn()))?;
+    answer
+        .scanned_bytes
+        .ok_or_else(|| query.failed(Obstacle::Failed, "does not tell how many bytes it scanned"))
 }
 
 /// The 99th percentile of the delay from a line's writing to its arrival.
@@ -131,7 +239,10 @@ fn lag(events: &[LogEvent]) -> Option<SignedDuration> {
 struct Query<'a> {
     world: &'a AwsWorld<'a>,
     groups: &'a [String],
-    text: &'a str,
+    text: String,
+    /// Rows of streams that begin with none of these are dropped, whatever the backend makes of the
+    /// filter.
+    prefixes: Vec<&'a str>,
     from: Timestamp,
     until: Timestamp,
     limit: usize,
@@ -153,21 +264,40 @@ struct Unanswered {
 }
 
 impl Query<'_> {
-    /// Runs the query to its end, or gives it up. Rows of other streams than those with the
-    /// prefix are dropped, whatever the backend makes of the filter.
-    async fn run(&self, prefix: &str) -> Result<Answer, CallError> {
+    /// Runs the query to its end, or gives it up; none if its turn does not come before looks have
+    /// to end.
+    async fn run(&self) -> Option<Result<Answer, CallError>> {
+        let gate = self.world.gate();
+        let turn = async {
+            let place = gate.place().await?;
+            let now = Instant::now();
+            gate.starts.turn(now, now).await;
+            Ok(place)
+        };
+        let turn = match self.world.looks_end {
+            Some(end) => {
+                let latest = end.checked_sub(LEAST_QUERY)?;
+                // What is late already is not even begun.
+                if latest <= Instant::now() {
+                    return None;
+                }
+                timeout_at(latest, turn).await.ok()?
+            }
+            None => turn.await,
+        };
+        Some(match turn {
+            Ok(_place) => self.take_its_turn().await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn take_its_turn(&self) -> Result<Answer, CallError> {
         let longest = Instant::now() + LONGEST_QUERY;
         let end = self.world.looks_end.map_or(longest, |end| end.min(longest));
-        let gate = self.world.gate();
-        let _place = within(Some(end), "the log query's wait for its turn", gate.place()).await?;
-        let turn = async {
-            gate.start_turn().await;
-            self.start().await
-        };
-        let Some(id) = within(Some(end), "logs:StartQuery", turn).await? else {
+        let Some(id) = within(Some(end), "logs:StartQuery", self.start()).await? else {
             return Ok(Answer::default());
         };
-        match self.collect(&id, prefix, end).await {
+        match self.collect(&id, end).await {
             Ok(answer) => {
                 if answer.rows.unreadable > 0 {
                     tracing::warn!(
@@ -191,7 +321,7 @@ impl Query<'_> {
     async fn start(&self) -> Result<Option<String>, CallError> {
         let (start, end) = seconds(self.from, self.until);
         let mut start = (self.world.aws.logs().start_query())
-            .query_string(self.text)
+            .query_string(&self.text)
             .start_time(start)
             .end_time(end);
         let groups = self.groups.iter().cloned();
@@ -214,35 +344,42 @@ impl Query<'_> {
                     // AWS complains of one, and did not say which.
                     thing.insert_str(0, "one of the ");
                 }
-                Err(self.call("logs:StartQuery", &thing).error(&error))
+                let error = self.call("logs:StartQuery", &thing).error(&error);
+                if error.kind == Obstacle::Throttled {
+                    self.world.gate().starts.hold();
+                }
+                Err(error)
             }
         }
     }
 
     /// Polls until the query has ended, and takes its rows.
-    async fn collect(&self, id: &str, prefix: &str, end: Instant) -> Result<Answer, Unanswered> {
+    async fn collect(&self, id: &str, end: Instant) -> Result<Answer, Unanswered> {
         let mut answer = Answer {
-            rows: Rows::new(prefix),
+            rows: Rows::new(&self.prefixes),
             ..Answer::default()
         };
-        // From 0.15 to 2 s, jitter included, which doubles a wait at most: most queries are
-        // done within a second, and a slow one is not worth ten calls a second.
-        let mut waits = ExponentialBuilder::new()
-            .with_min_delay(Duration::from_millis(150))
-            .with_factor(1.5)
-            .with_max_delay(Duration::from_secs(1))
-            .without_max_times()
-            .with_jitter()
-            .build();
+        let began = Instant::now();
+        let mut asked = None;
         let mut page = None;
         // Why polls fail at present; it explains why the query is given up.
         let mut fault = None;
         loop {
-            if page.is_none() {
-                let wait = waits.next().unwrap_or(Duration::from_secs(1));
-                sleep(wait.min(end.saturating_duration_since(Instant::now()))).await;
-            }
-            let polled = within(Some(end), "the log query", self.poll(id, page.clone())).await;
+            let now = Instant::now();
+            let due = match page {
+                Some(_) => now,
+                None => {
+                    let due = began + next_poll(asked, self.world.gate().is_calm());
+                    let last = end.checked_sub(LAST_POLL).filter(|last| *last > now);
+                    last.map_or(due, |last| due.min(last))
+                }
+            };
+            let poll = async {
+                self.world.gate().polls.turn(began, due).await;
+                asked = Some(began.elapsed());
+                self.poll(id, page.clone()).await
+            };
+            let polled = within(Some(end), "the log query", poll).await;
             let polled = match polled {
                 Ok(polled) => {
                     fault = None;
@@ -288,7 +425,6 @@ impl Query<'_> {
     }
 
     async fn poll(&self, id: &str, page: Option<String>) -> Result<Polled, CallError> {
-        self.world.gate().poll_turn().await;
         let answer = (self.world.aws.logs().get_query_results())
             .query_id(id)
             .max_items(PAGE)
@@ -302,7 +438,11 @@ impl Query<'_> {
                 }
                 _ => {
                     let thing = named(self.groups, "");
-                    self.call("logs:GetQueryResults", &thing).error(&error)
+                    let error = self.call("logs:GetQueryResults", &thing).error(&error);
+                    if error.kind == Obstacle::Throttled {
+                        self.world.gate().polls.hold();
+                    }
+                    error
                 }
             })?;
         let status = match &answer.status {
@@ -334,6 +474,10 @@ impl Query<'_> {
         let stop = self.world.aws.logs().stop_query().query_id(id).send();
         // It costs little if the query runs on, and nothing is to be done about it.
         let _ = timeout(STOP_TIMEOUT, stop).await;
+    }
+
+    fn without_a_turn(&self) -> CallError {
+        self.failed(Obstacle::TimedOut, "did not get its turn in this pass")
     }
 
     fn failed(&self, kind: Obstacle, what: &str) -> CallError {

@@ -71,7 +71,8 @@ async fn main() -> Result<(), Error> {
             topic,
             table: environment.get("WATCHDOG_TABLE"),
             deadline: deadline.map(|deadline| deadline - RESERVE),
-            limits: config.map_or_else(|_| Limits::default(), |config| config.limits),
+            limits: (config.map_or_else(|_| Limits::default(), |config| config.limits))
+                .of_one_among(lambda::shards(&event.payload)),
         });
         if config.is_ok() && fresh.take() {
             for problem in pass::configuration(&world, None).await.problems {

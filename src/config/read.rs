@@ -214,7 +214,8 @@ impl<'de> Deserialize<'de> for Config {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
         let alerts: Alerts = reader.get("alerts").unwrap_or_default();
-        let limits = reader.get("limits").unwrap_or_default();
+        let limits = reader.get::<GivenLimits>("limits").unwrap_or_default();
+        let metrics: GivenMetrics = reader.get("metrics").unwrap_or_default();
         let mut schedulers: Vec<Spanned<Scheduler>> = match reader.table.take("scheduler") {
             None => {
                 let span = Span::new(0, 0);
@@ -247,7 +248,8 @@ impl<'de> Deserialize<'de> for Config {
         }
         reader.finish(Some(Self {
             alerts,
-            limits,
+            limits: limits.for_schedulers(schedulers.len()),
+            scheduler_metrics: metrics.schedulers.unwrap_or(true),
             schedulers: schedulers.into_iter().map(|s| s.value).collect(),
         }))
     }
@@ -292,19 +294,48 @@ impl Default for Limits {
     }
 }
 
-impl<'de> Deserialize<'de> for Limits {
+/// `[limits]` as it stands there; what is left out depends on the number of schedulers.
+#[derive(Default)]
+struct GivenLimits {
+    running_queries: Option<u32>,
+    start_queries_per_second: Option<u32>,
+}
+
+impl GivenLimits {
+    fn for_schedulers(&self, count: usize) -> Limits {
+        let usual = Limits::for_schedulers(count);
+        Limits {
+            running_queries: (self.running_queries).map_or(usual.running_queries, |n| n as usize),
+            start_queries_per_second: (self.start_queries_per_second)
+                .unwrap_or(usual.start_queries_per_second),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for GivenLimits {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
-        let default = Self::default();
         let limits = Self {
-            running_queries: reader
-                .number("running_queries", 1, 100)
-                .map_or(default.running_queries, |n| n as usize),
-            start_queries_per_second: reader
-                .number("start_queries_per_second", 1, 10)
-                .unwrap_or(default.start_queries_per_second),
+            running_queries: reader.number("running_queries", 1, 100),
+            start_queries_per_second: reader.number("start_queries_per_second", 1, 10),
         };
         reader.finish(Some(limits))
+    }
+}
+
+/// `[metrics]`.
+#[derive(Default)]
+struct GivenMetrics {
+    schedulers: Option<bool>,
+}
+
+impl<'de> Deserialize<'de> for GivenMetrics {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        let mut reader = Reader::new(value)?;
+        let metrics = Self {
+            schedulers: reader.get("schedulers"),
+        };
+        reader.finish(Some(metrics))
     }
 }
 

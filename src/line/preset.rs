@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use aho_corasick::AhoCorasick;
 use regex::{Captures, Regex, RegexBuilder};
 use serde::Deserialize;
 
-use super::filter;
+use crate::pattern::{Expression, Index, required};
 
 /// The preset files, by name.
 const BUILT_IN: [(&str, &str); 9] = [
@@ -534,81 +533,7 @@ fn coarse(pattern: &str, explicit: Option<&str>) -> Option<BTreeSet<String>> {
             });
             Some(BTreeSet::from([body + end.unwrap_or_default()]))
         }
-        None => filter::required(pattern),
-    }
-}
-
-/// An expression that was checked, and is compiled when it is needed first: of a preset's dozens,
-/// a healthy log needs two, and a function that starts should not wait for the others.
-struct Expression {
-    pattern: String,
-    compiled: OnceLock<Regex>,
-}
-
-impl Expression {
-    fn new(pattern: &str) -> Expression {
-        Expression {
-            pattern: pattern.to_owned(),
-            compiled: OnceLock::new(),
-        }
-    }
-
-    #[expect(
-        clippy::expect_used,
-        reason = "a user's was compiled when it was checked, and a preset's by a test"
-    )]
-    fn regex(&self) -> &Regex {
-        (self.compiled).get_or_init(|| compile(&self.pattern).expect("the pattern is valid"))
-    }
-}
-
-/// Tells which patterns a line can match at all, by the words that they require.
-struct Index {
-    /// None, if no pattern requires a word.
-    words: Option<AhoCorasick>,
-    /// The patterns that require each word, or one of several.
-    owners: Vec<Vec<usize>>,
-    /// For each pattern, whether it requires none.
-    always: Vec<bool>,
-}
-
-impl Index {
-    fn new<'p>(patterns: impl Iterator<Item = &'p str>) -> Index {
-        let mut by_word: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        let mut always = Vec::new();
-        for (pattern, required) in patterns.map(filter::required).enumerate() {
-            always.push(required.is_none());
-            for word in required.into_iter().flatten() {
-                by_word.entry(word).or_default().push(pattern);
-            }
-        }
-        let words = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(by_word.keys())
-            .ok();
-        match words {
-            Some(words) => Index {
-                words: Some(words),
-                owners: by_word.into_values().collect(),
-                always,
-            },
-            // More words than an automaton can hold: then every pattern is tried.
-            None => Index {
-                words: None,
-                owners: Vec::new(),
-                always: vec![true; always.len()],
-            },
-        }
-    }
-
-    /// For each pattern, whether a cleaned line can match it.
-    fn possible(&self, line: &str) -> Vec<bool> {
-        let mut possible = self.always.clone();
-        let words = (self.words.iter()).flat_map(|words| words.find_overlapping_iter(line));
-        for pattern in words.flat_map(|word| &self.owners[word.pattern().as_usize()]) {
-            possible[*pattern] = true;
-        }
-        possible
+        None => required(pattern),
     }
 }
 
@@ -888,8 +813,7 @@ mod tests {
             for block in &preset.0.blocks {
                 let lines = block.lines.iter().map(|(line, _)| line);
                 for expression in lines.chain(&block.end) {
-                    let pattern = &expression.pattern;
-                    compile(pattern).unwrap_or_else(|error| panic!("{name}: {error}"));
+                    compile(expression.pattern()).unwrap_or_else(|error| panic!("{name}: {error}"));
                 }
             }
         }

@@ -12,6 +12,7 @@ use super::job::{job_name, took};
 use super::preset::{BlockMatch, Pattern, PatternKind, Preset};
 use super::record::unwrap;
 use super::{JobEvent, Kind, Line, LogEvent, MAX_TEXT, MAX_TRACE, Pulse};
+use crate::message::safe;
 
 /// Lines that belong together are written at once; a longer pause ends what was open.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(5);
@@ -64,7 +65,16 @@ pub fn read(preset: &Preset, events: &[LogEvent]) -> Vec<Line> {
             reader.read(event, streams.entry(&event.stream).or_default());
         }
     }
-    reader.out.into_iter().flatten().collect()
+    let mut lines: Vec<Line> = reader.out.into_iter().flatten().collect();
+    // Nor do the names of streams keep secrets; they stand in the state and in messages.
+    let mut shown: HashMap<Arc<str>, Arc<str>> = HashMap::new();
+    for line in &mut lines {
+        let name = shown.entry(line.stream.clone());
+        line.stream = name
+            .or_insert_with_key(|name| safe::stream(name).into())
+            .clone();
+    }
+    lines
 }
 
 /// A source that sorts newest first turns round the lines of one moment, too.

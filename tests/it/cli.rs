@@ -276,3 +276,23 @@ fn a_look_writes_nothing_unless_it_is_asked_to() {
     desk.watchdog(&["replay", "--logs", "dead.log"]).ok();
     assert_eq!(names(&desk.path("")), before);
 }
+
+#[test]
+fn a_month_is_estimated_without_aws() {
+    let desk = Desk::new();
+    let scheduler =
+        |name: &str| format!("[[scheduler]]\nname = \"{name}\"\nlog_groups = [\"/ecs/app\"]\n");
+    desk.file("watchdog.toml", &(scheduler("web") + &scheduler("batch")));
+    let text = desk.watchdog(&["cost", "--gigabytes", "100"]).ok();
+    insta::assert_snapshot!(text);
+    let json = desk
+        .watchdog(&["cost", "--gigabytes", "100", "--format", "json"])
+        .ok();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["schedulers"], &json["log_gigabytes"]),
+        (&2.into(), &100.0.into())
+    );
+    let refused = desk.watchdog(&["cost", "--gigabytes", "lots"]);
+    assert!(refused.refused().contains("such as 12.5"));
+}

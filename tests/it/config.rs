@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::config::{
-    Config, Cure, EcsTarget, Environment, Language, Origin, StaleAfter, load, origin,
+    Config, Cure, EcsTarget, Environment, Language, Limits, Origin, Shard, StaleAfter, load, origin,
 };
 
 /// The example of the documentation.
@@ -384,5 +384,30 @@ fn variables_name_a_health_endpoint_or_none() {
             mistakes.contains(&format!("WATCHDOG_{variable}: ")),
             "{mistakes}"
         );
+    }
+}
+
+#[test]
+fn limits_follow_the_size_of_the_fleet_and_are_shared_by_its_shards() {
+    let limits = |count: usize, given: &str| {
+        let mut text = given.to_owned();
+        for n in 0..count {
+            text += &format!("[[scheduler]]\nname = \"s{n}\"\nlog_groups = [\"/ecs/s{n}\"]\n");
+        }
+        let limits = Config::parse(&text, "test").unwrap().limits;
+        (limits.running_queries, limits.start_queries_per_second)
+    };
+    assert_eq!((limits(1, ""), limits(200, "")), ((20, 5), (20, 5)));
+    assert_eq!(limits(201, ""), (90, 10));
+    let given = "[limits]\nstart_queries_per_second = 7\n";
+    assert_eq!((limits(1, given), limits(201, given)), ((20, 7), (90, 7)));
+
+    let among = |shards| {
+        let limits = Limits::for_schedulers(1_000).of_one_among(shards);
+        (limits.running_queries, limits.start_queries_per_second)
+    };
+    assert_eq!((among(1), among(3), among(10)), ((90, 10), (30, 3), (9, 1)));
+    for shards in 1..=Shard::MOST {
+        assert!(among(shards).1 * shards <= 10);
     }
 }

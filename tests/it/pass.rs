@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::check::{self, Status};
-use scheduler_watchdog::config::{Config, Ecs, Endpoint, Mistakes, Scheduler};
+use scheduler_watchdog::config::{Config, Ecs, Endpoint, Mistakes, Scheduler, Shard};
 use scheduler_watchdog::decide::TestAlert;
 use scheduler_watchdog::health::Health;
 use scheduler_watchdog::lambda::{self, Failure, Memory};
@@ -16,12 +16,15 @@ use scheduler_watchdog::snapshot::{
     CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts,
 };
 use scheduler_watchdog::state::{State, Unreadable};
-use scheduler_watchdog::world::{StoreError, Version, World};
+use scheduler_watchdog::world::{Look, StoreError, Version, World};
 
 use crate::stage::{TASK, at, facts, minutes, stream, unknown};
 
 /// A scheduler over which the watchdog breaks off.
 const DEFECT: &str = "defect";
+
+/// What comes into each log group.
+const BYTES_A_MINUTE: u64 = 1_000;
 
 /// A world in memory with a log that fell silent long ago, and other lines that go on.
 struct Fake {
@@ -45,6 +48,10 @@ struct Fake {
     /// Confirmed and pending subscriptions.
     readers: Cell<(u32, u32)>,
     readers_asked: Cell<u32>,
+    /// Looks that fit into a pass; all if none.
+    room: Cell<Option<usize>>,
+    /// Schedulers whose log cannot be read.
+    unseen: RefCell<Vec<String>>,
 }
 
 impl Fake {
@@ -66,6 +73,8 @@ impl Fake {
             asked: RefCell::default(),
             readers: Cell::new((1, 0)),
             readers_asked: Cell::default(),
+            room: Cell::new(None),
+            unseen: RefCell::default(),
         }
     }
 
@@ -126,6 +135,19 @@ impl World for Fake {
         Ok(version + 1)
     }
 
+    async fn logs(&self, looks: &[Look<'_>]) -> Vec<Option<Observed<LogWindow>>> {
+        let mut seen = Vec::new();
+        for look in looks {
+            let room = self.room.get();
+            seen.push(match room {
+                Some(0) => None,
+                _ => Some(self.log(look.scheduler, look.from, look.until).await),
+            });
+            self.room.set(room.map(|room| room.saturating_sub(1)));
+        }
+        seen
+    }
+
     async fn log(
         &self,
         scheduler: &Scheduler,
@@ -134,6 +156,9 @@ impl World for Fake {
     ) -> Observed<LogWindow> {
         self.looked_at.borrow_mut().push(scheduler.name.clone());
         assert_ne!(scheduler.name, DEFECT, "as the test wants it");
+        if self.unseen.borrow().contains(&scheduler.name) {
+            return Observed::Unknown(unknown(Obstacle::TimedOut));
+        }
         let events: Vec<_> = (1..=3)
             .map(|minute| scheduler_watchdog::line::LogEvent {
                 at: at("2025-12-01T23:40:00Z") + minutes(minute),
@@ -148,6 +173,9 @@ impl World for Fake {
             from,
             until,
             lines: scheduler_watchdog::line::read(&scheduler.preset, &events),
+            scanned_bytes: u64::try_from(until.duration_since(from).as_mins())
+                .ok()
+                .map(|minutes| minutes * BYTES_A_MINUTE),
             ..LogWindow::default()
         })
     }
@@ -353,6 +381,97 @@ async fn who_is_skipped_for_lack_of_time_is_reported_and_comes_first_next_time()
         ["b", "a"],
         "the one that was never looked at is first"
     );
+}
+
+/// Windows of five minutes overlap by two.
+#[tokio::test]
+async fn each_byte_is_scanned_one_and_a_half_times_at_most() {
+    let (world, mut config) = (Fake::new(), config(&["a", "b", "c"]));
+    config.schedulers[2].log_groups = vec!["/ecs/c".to_owned()];
+    for pass in 0..4 {
+        let report = pass::run(&world, &config, &Request::default()).await;
+        let minutes = if pass == 0 { 30 } else { 5 };
+        let ingested = 2 * minutes * BYTES_A_MINUTE;
+        // Two of them ask for the same log group, and it holds no more for that.
+        assert_eq!(report.ingested_bytes, ingested, "{pass}");
+        let ratio = report.scanned_bytes() as f64 / ingested as f64;
+        assert_eq!(report.scanned_per_ingested(), Some(ratio));
+        let alone = report.schedulers[2].scanned_bytes as f64 / (ingested / 2) as f64;
+        assert_eq!(alone, if pass == 0 { 1.0 } else { 1.4 });
+        world.wait(5);
+    }
+}
+
+/// Every scheduler belongs to one part, and no part looks at another's.
+#[tokio::test]
+async fn shards_look_at_each_scheduler_once() {
+    let names: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (world, config) = (Fake::new(), with_switch(&names));
+    let mut seen = Vec::new();
+    for index in 0..3 {
+        let request = Request {
+            shard: Shard::new(index, 3),
+            ..Request::default()
+        };
+        let report = pass::run(&world, &config, &request).await;
+        assert!(report.is_complete() && !report.schedulers.is_empty());
+        seen.extend(
+            report
+                .schedulers
+                .into_iter()
+                .map(|scheduler| scheduler.name),
+        );
+    }
+    let mut looked_at = world.looked_at.borrow().clone();
+    for list in [&mut seen, &mut looked_at] {
+        list.sort_by_key(|name| names.iter().position(|known| known == name));
+    }
+    assert_eq!(
+        (seen, looked_at),
+        (
+            names.iter().map(ToString::to_string).collect(),
+            names.iter().map(ToString::to_string).collect::<Vec<_>>()
+        )
+    );
+    // One alarm each, from one pass each, and no part is the whole that the switch waits for.
+    assert_eq!(
+        (world.published.borrow().len(), world.pings.borrow().len()),
+        (20, 0)
+    );
+}
+
+/// With any overload each is looked at in every ⌈n/c⌉th pass, also beside others whose looks fail
+/// each time.
+#[tokio::test]
+async fn however_few_fit_into_a_pass_nobody_is_left_out_for_longer_than_the_bound() {
+    for (n, c) in [(2, 1), (7, 3), (10, 9), (16, 5), (40, 1), (40, 13)] {
+        for failing in [0, n / 2, n - 1] {
+            let names: Vec<String> = (0..n).map(|n| format!("s{n}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut config = config(&names);
+            // Each is a query of its own.
+            for scheduler in &mut config.schedulers {
+                scheduler.log_groups = vec![format!("/ecs/{}", scheduler.name)];
+            }
+            let world = Fake::new();
+            let unseen = names.iter().take(failing).map(|&name| name.to_owned());
+            *world.unseen.borrow_mut() = unseen.collect();
+            let bound = n.div_ceil(c);
+            let mut waited = vec![0; n];
+            for _ in 0..3 * bound {
+                world.room.set(Some(c));
+                let report = pass::run(&world, &config, &Request::default()).await;
+                let skipped = report.schedulers.iter().filter(|s| s.skipped).count();
+                assert_eq!((skipped, report.is_complete()), (n - c, n == c));
+                for (waited, scheduler) in waited.iter_mut().zip(&report.schedulers) {
+                    *waited = if scheduler.skipped { *waited + 1 } else { 0 };
+                    assert!(*waited < bound, "{n}, {c}: {} waits", scheduler.name);
+                }
+                world.wait(5);
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that may know neither AWS, nor a clock, nor the environment, nor waiting.
-const PURE: [&str; 20] = [
+const PURE: [&str; 22] = [
+    "pattern",
     "line",
     "cron",
     "job",
@@ -25,6 +26,7 @@ const PURE: [&str; 20] = [
     "message",
     "metrics",
     "report",
+    "cost",
 ];
 
 /// What a pure room must not hold, and what it is a sign of.

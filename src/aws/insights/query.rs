@@ -1,6 +1,7 @@
 //! The text of a query. What comes from the configuration stands inside of a regular
 //! expression's literal, and cannot leave it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// The longest text that StartQuery takes, in characters.
@@ -13,23 +14,53 @@ pub(super) fn log(prefix: &str, coarse: Option<&str>, limit: usize) -> String {
     let filter = (coarse.filter(|body| !body.is_empty()))
         .map(|body| format!("| filter @message like /(?i)({})/\n", literal(body)))
         .unwrap_or_default();
-    let query = text(fields, prefix, &filter, limit);
+    let query = text(fields, &[prefix], &filter, limit);
     if query.chars().count() <= MOST_CHARS {
         return query;
     }
-    text(fields, prefix, "", limit)
+    text(fields, &[prefix], "", limit)
+}
+
+/// The lines of several schedulers, at least: what any of their own queries would return. None if
+/// that text is too long.
+pub(super) fn shared(prefixes: &[&str], coarse: &[Option<String>], limit: usize) -> Option<String> {
+    let fields = "@timestamp, @ingestionTime, @logStream, @message";
+    let bodies: Option<BTreeSet<&str>> = coarse.iter().map(Option::as_deref).collect();
+    // Who has no filter needs all lines.
+    let filter = (bodies.filter(|bodies| !bodies.contains("")))
+        .map(|bodies| {
+            let bodies: Vec<String> = (bodies.iter())
+                .map(|body| format!("(?:{})", literal(body)))
+                .collect();
+            format!("| filter @message like /(?i)({})/\n", bodies.join("|"))
+        })
+        .unwrap_or_default();
+    let query = text(fields, prefixes, &filter, limit);
+    (query.chars().count() <= MOST_CHARS).then_some(query)
 }
 
 /// Lines of any kind; only their times and streams.
 pub(super) fn probe(prefix: &str, limit: usize) -> String {
-    text("@timestamp, @logStream", prefix, "", limit)
+    text("@timestamp, @logStream", &[prefix], "", limit)
 }
 
-fn text(fields: &str, prefix: &str, filter: &str, limit: usize) -> String {
-    let streams = if prefix.is_empty() {
-        String::new()
-    } else {
-        format!("| filter @logStream like /^{}/\n", quoted(prefix))
+/// No lines, but all are scanned for them: AWS tells how many bytes they had.
+pub(super) fn volume() -> String {
+    text(
+        "@timestamp, @logStream",
+        &[""],
+        "| filter @message = \"\"\n",
+        1,
+    )
+}
+
+fn text(fields: &str, prefixes: &[&str], filter: &str, limit: usize) -> String {
+    let distinct: BTreeSet<&str> = prefixes.iter().copied().collect();
+    let quoted: Vec<String> = distinct.iter().map(|prefix| quoted(prefix)).collect();
+    let streams = match quoted.as_slice() {
+        _ if distinct.contains("") => String::new(),
+        [prefix] => format!("| filter @logStream like /^{prefix}/\n"),
+        prefixes => format!("| filter @logStream like /^(?:{})/\n", prefixes.join("|")),
     };
     format!("fields {fields}\n{streams}{filter}| sort @timestamp desc\n| limit {limit}")
 }
@@ -116,6 +147,35 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_query_asks_for_what_anybody_needs() {
+        let filter = |text: &str| Some(text.to_owned());
+        let both = [
+            filter("ready to run"),
+            filter("due task"),
+            filter("ready to run"),
+        ];
+        insta::assert_snapshot!(shared(&["app/", "beat/", "app/"], &both, 10_000).unwrap(), @r"
+        fields @timestamp, @ingestionTime, @logStream, @message
+        | filter @logStream like /^(?:app\/|beat\/)/
+        | filter @message like /(?i)((?:due task)|(?:ready to run))/
+        | sort @timestamp desc
+        | limit 10000
+        ");
+        // Somebody needs all streams, and somebody all lines.
+        let some = [filter("ready to run"), None];
+        insta::assert_snapshot!(shared(&["app/", ""], &some, 10_000).unwrap(), @r"
+        fields @timestamp, @ingestionTime, @logStream, @message
+        | sort @timestamp desc
+        | limit 10000
+        ");
+        let long = "x".repeat(6_000);
+        assert_eq!(
+            shared(&[&long, "app/"], &[filter(&long), filter("a")], 10),
+            None
+        );
+    }
+
+    #[test]
     fn a_filter_that_is_empty_or_too_long_is_left_out() {
         let without = log("app/", None, 10);
         assert_eq!(log("app/", Some(""), 10), without);
@@ -163,6 +223,25 @@ mod tests {
                 prop_assert!(is_one_literal(streams, "| filter @logStream like /^", "/"), "{}", streams);
             }
             prop_assert!(filters.is_empty());
+        }
+
+        #[test]
+        fn a_shared_query_holds_the_same_literals(
+            prefixes in proptest::collection::vec(any::<String>(), 2..4),
+            bodies in proptest::collection::vec(expression(), 2..4),
+        ) {
+            let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+            let all = !prefixes.contains(&"");
+            let filtered = bodies.iter().all(|body| !body.is_empty());
+            let bodies: Vec<Option<String>> = bodies.into_iter().map(Some).collect();
+            let query = shared(&prefixes, &bodies, 10_000).unwrap();
+            let lines: Vec<&str> = query.split('\n').collect();
+            prop_assert_eq!(lines.len(), 3 + usize::from(all) + usize::from(filtered), "{}", query);
+            for filter in &lines[1..lines.len() - 2] {
+                let own = ["| filter @message like /(?i)(", "| filter @logStream like /^"];
+                let before = own.iter().find(|before| filter.starts_with(*before)).unwrap();
+                prop_assert!(is_one_literal(filter, before, "/"), "{}", filter);
+            }
         }
 
         #[test]

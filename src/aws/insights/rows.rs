@@ -27,16 +27,16 @@ pub(super) struct Rows {
     pub seen: usize,
     /// Rows without a readable time or without a stream.
     pub unreadable: usize,
-    prefix: String,
+    prefixes: Vec<String>,
     bytes: usize,
     streams: BTreeMap<String, Arc<str>>,
 }
 
 impl Rows {
-    /// No rows yet; only those of streams with the prefix will be kept.
-    pub fn new(prefix: &str) -> Self {
+    /// No rows yet; only those of streams with one of the prefixes will be kept.
+    pub fn new(prefixes: &[&str]) -> Self {
         Self {
-            prefix: prefix.to_owned(),
+            prefixes: prefixes.iter().map(|&prefix| prefix.to_owned()).collect(),
             ..Self::default()
         }
     }
@@ -49,7 +49,7 @@ impl Rows {
             }
             self.seen += 1;
             match self.event(row) {
-                Some(event) if event.stream.starts_with(&self.prefix) => {
+                Some(event) if self.prefixes.iter().any(|p| event.stream.starts_with(p)) => {
                     self.bytes += event.message.len();
                     self.events.push(event);
                 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn read(rows: Vec<Vec<ResultField>>) -> Rows {
-        let mut read = Rows::new("app/");
+        let mut read = Rows::new(&["app/"]);
         assert!(read.take(rows));
         read.put_in_order();
         read
@@ -234,7 +234,7 @@ mod tests {
                 .map(|_| row("2024-05-19 06:10:35", "app/1", &long))
                 .collect()
         };
-        let mut rows = Rows::new("");
+        let mut rows = Rows::new(&[""]);
         assert!(rows.take(page()));
         assert!(!rows.take(page()));
         assert_eq!(rows.events.len(), MOST_BYTES / MOST_MESSAGE);
@@ -265,7 +265,7 @@ mod tests {
                     .map(|(name, value)| ResultField::builder().field(name).set_value(value).build())
                     .collect()
             });
-            let mut read = Rows::new("");
+            let mut read = Rows::new(&[""]);
             prop_assert!(read.take(rows.collect()));
             read.put_in_order();
             prop_assert_eq!(read.seen, count);

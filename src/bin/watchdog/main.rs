@@ -1,6 +1,7 @@
 //! The command line: parses arguments, starts, and prints. What the commands do is in the
 //! library.
 
+mod cost;
 mod jobs;
 mod silence;
 
@@ -48,6 +49,11 @@ enum Command {
     /// Withhold messages and restarts for a while.
     #[command(subcommand)]
     Silence(silence::SilenceCommand),
+    /// Estimate what a month costs, from how much comes into the log groups.
+    ///
+    /// Reads no lines, but one query on each log group scans a day of them, which costs about 2% of what
+    /// a month of watching scans. With --gigabytes no AWS is needed.
+    Cost(cost::CostArgs),
     /// About the configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -177,6 +183,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => run_replay(args),
         Command::Jobs(command) => jobs::run(command),
         Command::Silence(command) => silence::run(command),
+        Command::Cost(args) => cost::run(args),
         Command::Config(ConfigCommand::Check { file }) => run_config_check(file),
     };
     match result {
