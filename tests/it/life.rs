@@ -304,3 +304,215 @@ fn a_long_outage_long_ago_does_not_make_the_next_ones_flap() {
         [Opened, Resolved, Opened, Resolved, Opened, Resolved]
     );
 }
+
+// Excuses
+
+/// Scaled to zero for an hour, and up again from now on.
+fn scaled_up_again(more: &str) -> Stage {
+    let mut stage = falls_silent(more);
+    stage.scheduler.remediation = Default::default();
+    let up = stage.service.clone();
+    stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
+    let plans = stage.passes(12);
+    assert!(plans.iter().all(|plan| plan.verdict == Verdict::Suspended));
+    stage.service = up;
+    let now = stage.now;
+    stage.ecs(|facts| facts.tasks[0].started_at = Some(now));
+    stage
+}
+
+/// Nobody expects heartbeats before the service was seen to run again.
+#[test]
+fn the_silence_of_a_service_that_was_scaled_up_counts_from_the_first_look_at_it() {
+    let mut stage = scaled_up_again("");
+    let verdicts: Vec<Verdict> = stage.passes(3).iter().map(|plan| plan.verdict).collect();
+    use Verdict::{Firing, Healthy};
+    assert_eq!(verdicts, [Healthy, Healthy, Firing]);
+}
+
+#[test]
+fn a_service_that_was_scaled_up_and_lives_needs_no_further_evidence() {
+    let mut stage = scaled_up_again("");
+    stage.beats(TASK, 60);
+    for plan in stage.passes(2) {
+        assert_eq!(plan.verdict, Verdict::Healthy, "{plan}");
+    }
+    let snapshot = stage.wait(5).snapshot();
+    assert!(snapshot.probe.is_none() && snapshot.service.is_none());
+}
+
+#[test]
+fn no_job_misses_a_run_while_the_service_is_scaled_to_zero() {
+    let mut stage = Stage::new(JOB);
+    stage.beats(TASK, 30);
+    runs(&mut stage, 0, 30);
+    stage.passes(6);
+    let up = stage.service.clone();
+    stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
+    stage.passes(12);
+    stage.service = up;
+    let now = stage.now;
+    stage.ecs(|facts| facts.tasks[0].started_at = Some(now));
+    stage.beats(TASK, 120);
+    runs(&mut stage, 5, 60);
+    let plans = stage.passes(11);
+    assert_eq!(occasions(&plans), []);
+    assert!(plans.iter().all(|plan| plan.conditions.is_empty()));
+    // From then on they are expected as ever.
+    let opened = [(Condition::JobOverdue, Occasion::Opened)];
+    assert_eq!(occasions(&stage.passes(6)), opened);
+}
+
+/// A silence that is excused by a deployment, for twenty minutes.
+fn excused(stage: &mut Stage) {
+    let now = stage.now;
+    stage.ecs(|f| (f.deployments).insert(0, deployment("ecs-svc/2", "IN_PROGRESS", now)));
+    for plan in stage.passes(4) {
+        assert_eq!(plan.verdict, Verdict::Suspended, "{plan}");
+    }
+    stage.ecs(|facts| {
+        facts.deployments.remove(0);
+    });
+}
+
+#[test]
+fn each_silence_has_excuses_of_its_own() {
+    let mut stage = falls_silent("");
+    excused(&mut stage);
+    stage.beats(TASK, 30);
+    stage.passes(6);
+    excused(&mut stage);
+}
+
+#[test]
+fn a_spent_excuse_stays_spent_while_the_silence_lasts() {
+    let mut stage = falls_silent("");
+    stage.scheduler.remediation = Default::default();
+    let mut verdicts = Vec::new();
+    for _ in 0..16 {
+        stage.wait(5);
+        let young = stage.now - minutes(1);
+        stage.ecs(|facts| facts.tasks[0].started_at = Some(young));
+        verdicts.push(stage.pass().verdict);
+    }
+    verdicts.dedup();
+    assert_eq!(verdicts, [Verdict::Suspended, Verdict::Firing]);
+}
+
+#[test]
+fn a_repeated_invocation_is_no_further_blind_pass() {
+    let mut stage = falls_silent("");
+    stage.log_error = Some(unknown(Obstacle::Denied));
+    stage.passes(2);
+    stage.now += jiff::SignedDuration::from_secs(3);
+    let repeated = stage.pass();
+    assert_eq!(occasions(&[repeated]), []);
+    let opened = [(Condition::WatchdogBlind, Occasion::Opened)];
+    assert_eq!(occasions(&stage.passes(1)), opened);
+}
+
+// What waits to be sent
+
+/// While nothing can be delivered, the newest reminder of each incident waits, and everything else.
+#[test]
+fn a_newer_reminder_takes_the_place_of_one_that_could_not_be_delivered() {
+    let mut stage = falls_silent("");
+    stage.scheduler.remediation = Default::default();
+    stage.passes(12 * 5);
+    stage.log_error = Some(unknown(Obstacle::Denied));
+    stage.passes(12 * 5);
+    stage.log_error = None;
+    stage.passes(12 * 5);
+    let waiting: Vec<(Condition, Occasion)> = (stage.state.outbox.iter())
+        .map(|n| (n.condition, n.occasion))
+        .collect();
+    use Condition::{SchedulerSilent, WatchdogBlind};
+    use Occasion::{Opened, Reminder, Resolved};
+    assert_eq!(
+        waiting,
+        [
+            (SchedulerSilent, Opened),
+            (WatchdogBlind, Opened),
+            (WatchdogBlind, Reminder),
+            (WatchdogBlind, Resolved),
+            (SchedulerSilent, Reminder),
+        ]
+    );
+    let newest = &stage.state.outbox[4];
+    assert!(stage.now.duration_since(newest.at) < minutes(4 * 60));
+}
+
+// What an outage cost
+
+#[test]
+fn an_all_clear_names_eight_jobs_and_counts_the_others() {
+    let cost = |jobs: usize| {
+        let tables: String = (0..jobs)
+            .map(|n| format!("[[scheduler.job]]\nname = \"job:{n}\"\ncron = \"40 * * * *\"\n"))
+            .collect();
+        let mut stage = falls_silent(&tables);
+        stage.scheduler.remediation = Default::default();
+        let mut plans = stage.passes(4);
+        stage.beats(TASK, 60);
+        plans.extend(stage.passes(3));
+        let over = told(&plans)
+            .into_iter()
+            .find(|n| n.occasion == Occasion::Resolved);
+        let over = over.expect("an all-clear");
+        let named = (over.proof.iter())
+            .filter(|fact| matches!(fact, Fact::MissedRuns { .. }))
+            .count();
+        let more = over.proof.iter().find_map(|fact| match fact {
+            Fact::MoreMissed { jobs } => Some(*jobs),
+            _ => None,
+        });
+        (named, more)
+    };
+    assert_eq!(cost(8), (8, None));
+    assert_eq!(cost(10), (8, Some(2)));
+}
+
+/// The log was not read for an hour: whether jobs ran in it is not known.
+#[test]
+fn runs_that_fell_into_a_part_of_the_log_that_was_not_read_are_not_missed() {
+    let mut stage = Stage::new(JOB);
+    stage.beats(TASK, 240);
+    runs(&mut stage, 0, 30);
+    stage.passes(6);
+    stage.wait(60);
+    runs(&mut stage, -5, 60);
+    let mut snapshot = stage.snapshot();
+    if let Observed::Known(window) = &mut snapshot.log {
+        window.from = stage.now - minutes(10);
+        window.lines.retain(|line| line.at >= window.from);
+    }
+    let (plan, state) =
+        scheduler_watchdog::decide::decide(&stage.scheduler, &snapshot, &stage.state, stage.now);
+    assert_eq!(plan.conditions, []);
+    stage.state = state;
+    let plans = stage.passes(10);
+    assert!(plans.iter().all(|plan| plan.conditions.is_empty()));
+}
+
+/// The query's answer was cut off: it holds the newest lines only.
+#[test]
+fn runs_that_were_cut_off_a_long_answer_are_not_missed() {
+    let mut stage = Stage::new(JOB);
+    stage.beats(TASK, 240);
+    runs(&mut stage, 0, 30);
+    stage.passes(6);
+    stage.wait(30);
+    runs(&mut stage, -5, 60);
+    let mut snapshot = stage.snapshot();
+    if let Observed::Known(window) = &mut snapshot.log {
+        window.truncated = true;
+        let cut = stage.now - minutes(8);
+        window.lines.retain(|line| line.at >= cut);
+    }
+    let (plan, state) =
+        scheduler_watchdog::decide::decide(&stage.scheduler, &snapshot, &stage.state, stage.now);
+    assert_eq!(plan.conditions, []);
+    stage.state = state;
+    let plans = stage.passes(10);
+    assert!(plans.iter().all(|plan| plan.conditions.is_empty()));
+}
