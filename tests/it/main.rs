@@ -31,6 +31,7 @@ mod pass;
 mod redaction;
 mod replay;
 mod restart;
+mod single;
 mod stage;
 mod tasks;
 mod tidy;
