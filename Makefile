@@ -2,6 +2,7 @@
 #
 #   make test      all checks and all tests; the first run installs the tools and takes several minutes
 #   make simulate  10,000 seeded worlds of 30 days drive the watchdog; SEEDS=… for more or fewer
+#   make proof     everything that proves what is promised, at length, and one table; PARTS=… for some of it
 #   make explore   the tests ten times over, with new cases for the property tests each time
 #   make demo      the main job on the embedded default: no AWS, no network
 #   make bench     a year of a scheduler with a hundred jobs, replayed: time and memory
@@ -86,9 +87,7 @@ lint: $(SAM_ENV)/.installed $(EXAMPLES_ENV)/.installed $(CHECKOV_ENV)/.installed
 # The tests find the tools through these variables; `cargo test` without them leaves those tests out.
 # The cases of property tests are the same in every run, so that a change is judged by itself and
 # not by luck; `make explore` draws others.
-.PHONY: test
-test: tools lint package
-	PROPTEST_RNG_SEED=$(PROPTEST_RNG_SEED) \
+WITH_TOOLS = PROPTEST_RNG_SEED=$(PROPTEST_RNG_SEED) \
 	E2E_ARCH=$(ARCH) \
 	E2E_SAM=$(SAM) \
 	E2E_TEMPLATE=$(CURDIR)/.aws-sam/build/template.yaml \
@@ -97,13 +96,36 @@ test: tools lint package
 	E2E_EMULATOR=$(CURDIR)/tools/emulator.py \
 	E2E_RIE="$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))" \
 	E2E_CHROMIUM=$(CHROMIUM) \
-	E2E_EXAMPLES=$(EXAMPLES_ENV)/bin \
-	cargo test
+	E2E_EXAMPLES=$(EXAMPLES_ENV)/bin
+
+.PHONY: test
+test: tools lint package
+	$(WITH_TOOLS) cargo test
 	$(MAKE) simulate SEEDS=$(FEWER_SEEDS)
+
+# Some of the integration tests, by parts of their names. Those that need the function take the one
+# that `make package` made.
+FILTER ?= e2e::
+FLAGS ?=
+.PHONY: e2e
+e2e:
+	$(WITH_TOOLS) cargo test --test it -- $(FLAGS) $(FILTER)
+
+# What becomes of a pass whose calls go wrong; FAULTS=all for every call.
+FAULTS ?=
+.PHONY: faults
+faults:
+	E2E_FAULTS=$(FAULTS) $(WITH_TOOLS) cargo test --test it -- --nocapture e2e::faults
+
+# The long form of what CI runs as `make test`. Each part's length can be set; see tools/proof.py.
+PARTS ?=
+.PHONY: proof
+proof:
+	$(PYTHON) tools/proof.py $(PARTS)
 
 # Worlds of 30 days, each made from its seed. A seed that fails is made small and told as a story.
 SEEDS ?= 10000
-FEWER_SEEDS ?= 150
+FEWER_SEEDS ?= 1000
 FIRST_SEED ?= 1
 .PHONY: simulate
 simulate:

@@ -151,7 +151,7 @@ impl ErrorNote {
         aborts: bool,
     ) -> Self {
         // The state is no place for secrets either.
-        let keep = |text: &str, most: usize| safe::cut(&safe::redact(text), most);
+        let keep = |text: &str, most: usize| safe::cut(&safe::redact(&safe::line(text)), most);
         let (behind, frames): (Vec<&String>, Vec<&String>) =
             (trace.iter()).partition(|line| catalogue::behind(line).is_some());
         Self {

@@ -176,6 +176,9 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
     };
     let incident = &mut state.incidents[known];
     incident.ended_at = None;
+    if incident.condition != finding.condition {
+        incident.condition_since = Some(now);
+    }
     incident.condition = finding.condition;
     incident.severity = finding.condition.severity();
     incident.proof.clone_from(&finding.proof);
@@ -234,6 +237,7 @@ fn begin(finding: &Finding, transitions: Vec<Timestamp>, moment: &Moment<'_>) ->
         slot: finding.condition.slot(),
         subject: finding.subject.clone(),
         condition: finding.condition,
+        condition_since: None,
         severity: finding.condition.severity(),
         phase: Phase::Pending,
         since: finding.since,

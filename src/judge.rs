@@ -14,6 +14,7 @@ use crate::condition::{Condition, Fact, Finding, Slot};
 use crate::config::Scheduler;
 use crate::health::Sign;
 use crate::history::{Turn, task_of};
+use crate::message::safe;
 use crate::plan::Reason;
 use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
 use crate::state::{Attempt, State};
@@ -811,7 +812,7 @@ fn stopped(facts: &ServiceFacts) -> Option<Fact> {
                     sentence.push_str(&format!("; {}", container.reason));
                 }
             }
-            sentence
+            safe::evidence(&sentence)
         })
         .collect();
     (!reasons.is_empty()).then_some(Fact::Stopped { reasons })

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`config`] | TOML and environment → [`config::Config`]; the only reader of the environment |
 //! | [`mod@line`] | log line → [`line::Line`], by the patterns in `src/presets` |
+//! | `pattern` | which of many expressions a text can match |
 //! | [`cron`], [`job`] | when a job should run, and what is its own |
 //! | [`snapshot`] | what one look showed: known, or unknown for a reason |
 //! | [`health`] | what an application's health endpoint says |
@@ -64,6 +65,7 @@ pub mod message;
 pub mod metrics;
 pub mod operator;
 pub mod pass;
+mod pattern;
 pub mod plan;
 pub mod remedy;
 pub mod replay;

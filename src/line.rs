@@ -5,7 +5,6 @@
 //! (`src/presets/*.toml`): a new format needs no Rust.
 
 pub(crate) mod clean;
-mod filter;
 mod job;
 mod preset;
 mod reader;

@@ -211,9 +211,13 @@ fn gates(
         }
     };
 
+    // It fires for that long without a break, and for this reason.
+    let firing_since = (incident.fired_at)
+        .max(incident.steady_since)
+        .max(incident.condition_since);
     close(
         Gate::TooEarly,
-        incident.fired_at.is_none_or(|at| since(at) < rules.after),
+        firing_since.is_none_or(|at| since(at) < rules.after),
     );
     let busy = match (cure, &incident.subject) {
         (CureKind::RunTask, _) => !look.busy_tasks.is_empty(),

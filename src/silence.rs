@@ -101,11 +101,7 @@ impl OneOff {
         author: &str,
         condition: Option<Condition>,
     ) -> Result<Self, SilenceError> {
-        let short = |text: &str| -> String {
-            let line = safe::line(text);
-            line.trim().chars().take(LONGEST_TEXT).collect()
-        };
-        let reason = short(reason);
+        let reason = shown(reason);
         if until <= now {
             return Err(SilenceError::Past { now, until });
         }
@@ -120,7 +116,7 @@ impl OneOff {
             from: now,
             until,
             reason,
-            author: short(author),
+            author: shown(author),
             condition,
         })
     }
@@ -137,6 +133,13 @@ impl OneOff {
         state.silences.push(self.clone());
         Ok(())
     }
+}
+
+/// What a person wrote of a silence: one line without secrets, at most [`LONGEST_TEXT`] long.
+pub fn shown(text: &str) -> String {
+    (safe::redact(&safe::line(text)).chars())
+        .take(LONGEST_TEXT)
+        .collect()
 }
 
 /// A name that can be typed, and that no other silence has: the time in milliseconds, in

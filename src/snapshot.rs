@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 use crate::line::Line;
+use crate::message::safe;
 
 /// A signal: known, or unknown for a stated reason. Never guessed.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,11 +62,11 @@ impl CallError {
         }
     }
 
-    /// An obstacle with its sentence.
-    pub fn new(kind: Obstacle, detail: impl Into<String>) -> Self {
+    /// An obstacle with its sentence, which may quote what others said: secrets are hidden.
+    pub fn new(kind: Obstacle, detail: impl AsRef<str>) -> Self {
         Self {
             kind,
-            detail: detail.into(),
+            detail: safe::redact_marked(&safe::line(detail.as_ref())),
         }
     }
 }

@@ -95,6 +95,9 @@ pub struct Incident {
     pub subject: Option<String>,
     /// What is wrong, as last found.
     pub condition: Condition,
+    /// The first look that found this, after another condition of the slot; else `found_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition_since: Option<Timestamp>,
     /// How bad, as last found.
     pub severity: Severity,
     /// Where it stands.

@@ -17,7 +17,7 @@ import os
 from datetime import datetime, timedelta, timezone
 
 from ministack import app
-from ministack.core import iam_actions
+from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch_logs, ecs, eventbridge, scheduler
 
@@ -86,6 +86,36 @@ def corrected_resource(original):
     return extract_resource_arn
 
 
+# RunTask hands roles over to the containers. AWS asks for iam:PassRole on each of them, MiniStack does not. It gathers
+# the context of a call and judges the call without a pause in between.
+handed_over = {"roles": [], "refused": None}
+
+
+def roles_of_run(data):
+    definition = ecs._task_defs.get(ecs._resolve_td_key(data.get("taskDefinition", ""))) or {}
+    overrides = data.get("overrides") or {}
+    roles = [overrides.get(field) or definition.get(field) for field in ("executionRoleArn", "taskRoleArn")]
+    return [role for role in roles if role]
+
+
+def corrected_judgement(original):
+    def enforce(access_key_id, iam_action, service, region, **rest):
+        denied = original(access_key_id, iam_action, service, region, **rest)
+        handed_over["refused"] = None
+        if iam_action == "ecs:RunTask" and not denied:
+            context = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+            for role in handed_over["roles"]:
+                denied = original(
+                    access_key_id, "iam:PassRole", service, region, resource_arn=role, service_context=context
+                )
+                if denied:
+                    handed_over["refused"] = role
+                    break
+        return denied
+
+    return enforce
+
+
 def corrected_context(original):
     def request_tag_context(service, iam_action, body, query_params):
         context = dict(original(service, iam_action, body, query_params) or {})
@@ -94,6 +124,7 @@ def corrected_context(original):
             if not cluster.startswith("arn:"):
                 cluster = f"arn:aws:ecs:{get_region()}:{get_account_id()}:cluster/{cluster}"
             context["ecs:cluster"] = cluster
+        handed_over["roles"] = roles_of_run(fields(body)) if iam_action == "ecs:RunTask" else []
         return context
 
     return request_tag_context
@@ -103,6 +134,8 @@ def corrected_denial(original):
     """AWS names the resource in a denial; MiniStack does so for some services only."""
 
     def access_denied_response(service, action, principal_arn, request_id, **rest):
+        if action == "ecs:RunTask" and handed_over["refused"]:
+            action, rest["resource_arn"] = "iam:PassRole", handed_over["refused"]
         if service in ("ecs", "dynamodb", "sns") and not rest.get("message") and not rest.get("error_code"):
             rest["message"] = iam_actions.identity_denial_message(
                 action, principal_arn, rest.get("resource_arn", "*"), rest.get("explicit_deny", False)
@@ -114,6 +147,7 @@ def corrected_denial(original):
 
 replace(iam_actions, "extract_resource_arn", corrected_resource)
 replace(iam_actions, "request_tag_context", corrected_context)
+replace(iam_evaluator, "enforce", corrected_judgement)
 replace(iam_actions, "access_denied_response", corrected_denial)
 
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{AROUND_THE_LAST_HEARTBEAT, Clues, Evidence};
 use crate::condition::{Condition, Fact};
+use crate::message::safe;
 use crate::snapshot::{ServiceFacts, Task};
 
 /// Stop codes of tasks that ECS or a person ends on purpose. Their processes are asked to end,
@@ -93,7 +94,7 @@ fn of_task(task: &Task) -> Vec<Stop> {
         Evidence::Fact(Fact::TaskEnded {
             task: task.id.clone(),
             container,
-            reason: reason.to_owned(),
+            reason: safe::evidence(reason),
             exit_code,
         })
     };

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use regex::Regex;
 
 use super::clean::{bounded, clean};
+use crate::message::safe;
 
 /// The longest job name, in bytes.
 const MAX_NAME: usize = 200;
@@ -53,7 +54,8 @@ fn regex(pattern: &str) -> Regex {
 
 /// The name by which a job is known, however the scheduler spells its command: without
 /// PHP, `artisan`, redirections and the wrapping of background jobs, with its arguments.
-/// At most 200 bytes. Of a crontab's line, `cd DIR &&` before `artisan` is left out as well.
+/// At most 200 bytes. Of a crontab's line, `cd DIR &&` before `artisan` is left out as well, and
+/// of arguments, what is secret: names stand in the state and in messages.
 /// Names of closures, classes and other programs stay as they are.
 ///
 /// ```
@@ -68,7 +70,7 @@ pub fn job_name(raw: &str) -> String {
     loop {
         let simpler = bounded(simpler(name), MAX_NAME).trim();
         if simpler.len() == name.len() {
-            return name.to_owned();
+            return safe::command(name);
         }
         name = simpler;
     }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use regex::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use regex::{Captures, Regex, RegexBuilder};
 use serde::Deserialize;
 
-use super::filter;
+use crate::pattern::{Expression, Index, required};
 
 /// The preset files, by name.
 const BUILT_IN: [(&str, &str); 9] = [
@@ -49,7 +49,7 @@ static COMPILED: [OnceLock<Preset>; BUILT_IN.len()] = [const { OnceLock::new() }
 fn built_in(toml: &str) -> Preset {
     let file = PresetFile::read(toml).expect("a preset file is valid, as are those it includes");
     Preset::compile(file.pattern, file.block, file.truths)
-        .expect("the patterns of a preset file are valid")
+        .expect("a pattern of a preset file names a block of it")
 }
 
 /// The longest pattern that is accepted, in bytes.
@@ -93,7 +93,7 @@ pub struct Preset(Arc<Inner>);
 
 struct Inner {
     patterns: Vec<Pattern>,
-    set: RegexSet,
+    index: Index,
     blocks: Vec<Block>,
     /// What everything above was compiled from.
     specs: Vec<PatternSpec>,
@@ -420,6 +420,7 @@ impl Preset {
     /// # Errors
     /// The first pattern that cannot be used ([`PatternSpec::check`] finds each of them).
     pub fn with_patterns(&self, own: &[PatternSpec]) -> Result<Preset, PatternError> {
+        own.iter().try_for_each(PatternSpec::check)?;
         let specs = own.iter().chain(&self.0.specs).cloned().collect();
         Preset::compile(specs, self.0.block_specs.clone(), self.0.truths)
     }
@@ -492,38 +493,22 @@ impl Preset {
             .iter()
             .map(|spec| Pattern::compile(spec, &names))
             .collect::<Result<Vec<_>, _>>()?;
-        let blocks = block_specs
-            .values()
-            .map(Block::compile)
-            .collect::<Result<Vec<_>, _>>()?;
-        let set = RegexSetBuilder::new(specs.iter().map(|spec| &spec.pattern))
-            .size_limit(MAX_COMPILED * specs.len().max(1))
-            .dfa_size_limit(8 << 20)
-            .build()
-            .map_err(|error| {
-                PatternError::new("(all)", error.to_string(), "use fewer or simpler patterns")
-            })?;
         Ok(Preset(Arc::new(Inner {
             patterns,
-            set,
-            blocks,
+            index: Index::new(specs.iter().map(|spec| spec.pattern.as_str())),
+            blocks: block_specs.values().map(Block::compile).collect(),
             specs,
             block_specs,
             truths,
         })))
     }
 
-    /// The first pattern that matches a cleaned line.
-    pub(super) fn classify(&self, line: &str) -> Option<usize> {
-        // Most lines match nothing, and to learn that is quicker than to learn which match.
-        if !self.0.set.is_match(line) {
-            return None;
-        }
-        self.0.set.matches(line).into_iter().next()
-    }
-
-    pub(super) fn pattern(&self, index: usize) -> &Pattern {
-        &self.0.patterns[index]
+    /// The first pattern that matches a cleaned line: its number, and what it captures.
+    pub(super) fn classify<'t>(&self, line: &'t str) -> Option<(usize, &Pattern, Captures<'t>)> {
+        let possible = self.0.index.possible(line);
+        (self.0.patterns.iter().zip(possible).enumerate())
+            .filter(|(_, (_, is_possible))| *is_possible)
+            .find_map(|(index, (pattern, _))| Some((index, pattern, pattern.captures(line)?)))
     }
 
     pub(super) fn block(&self, index: usize) -> &Block {
@@ -548,7 +533,7 @@ fn coarse(pattern: &str, explicit: Option<&str>) -> Option<BTreeSet<String>> {
             });
             Some(BTreeSet::from([body + end.unwrap_or_default()]))
         }
-        None => filter::required(pattern),
+        None => required(pattern),
     }
 }
 
@@ -559,7 +544,7 @@ pub(super) struct Pattern {
     pub heartbeat: bool,
     pub json: bool,
     pub then: Option<usize>,
-    regex: Regex,
+    expression: Expression,
 }
 
 impl Pattern {
@@ -587,12 +572,12 @@ impl Pattern {
             )),
             json: spec.json,
             then,
-            regex: spec.regex()?,
+            expression: Expression::new(&spec.pattern),
         })
     }
 
     pub fn captures<'t>(&self, line: &'t str) -> Option<Captures<'t>> {
-        self.regex.captures(line)
+        self.expression.regex().captures(line)
     }
 
     /// Whether what the reader returns can depend on a line that matches.
@@ -604,13 +589,11 @@ impl Pattern {
 /// A compiled [`BlockSpec`].
 pub(super) struct Block {
     /// Each with whether it is to be ignored.
-    lines: Vec<(Regex, bool)>,
-    end: Option<Regex>,
+    lines: Vec<(Expression, bool)>,
+    end: Option<Expression>,
     pub wrap: usize,
     pub together: bool,
     pub chained: bool,
-    /// Its lines carry the error's text, not only its trace.
-    pub has_text: bool,
 }
 
 /// What a line says to the block before it.
@@ -626,35 +609,40 @@ pub(super) enum BlockMatch<'t> {
 }
 
 impl Block {
-    fn compile(spec: &BlockSpec) -> Result<Block, PatternError> {
-        let lines = spec
-            .line
-            .iter()
-            .map(|line| Ok((compile(&line.pattern)?, line.ignore)))
-            .collect::<Result<Vec<_>, PatternError>>()?;
-        let has_text = lines
-            .iter()
-            .flat_map(|(line, _)| line.capture_names().flatten())
-            .any(|name| name == "text");
-        Ok(Block {
+    fn compile(spec: &BlockSpec) -> Block {
+        let lines = (spec.line.iter())
+            .map(|line| (Expression::new(&line.pattern), line.ignore))
+            .collect();
+        Block {
             lines,
-            end: spec.end.as_deref().map(compile).transpose()?,
+            end: spec.end.as_deref().map(Expression::new),
             wrap: spec.wrap.unwrap_or(usize::MAX),
             together: spec.together,
             chained: spec.chained,
-            has_text,
-        })
+        }
+    }
+
+    /// Whether its lines carry the error's text, not only its trace.
+    pub fn has_text(&self) -> bool {
+        (self.lines.iter())
+            .flat_map(|(line, _)| line.regex().capture_names().flatten())
+            .any(|name| name == "text")
     }
 
     pub fn matches<'t>(&self, line: &'t str, is_first: bool) -> BlockMatch<'t> {
         // A block can begin with a line like its last.
-        if !is_first && self.end.as_ref().is_some_and(|end| end.is_match(line)) {
+        if !is_first
+            && self
+                .end
+                .as_ref()
+                .is_some_and(|end| end.regex().is_match(line))
+        {
             return BlockMatch::End;
         }
         self.lines
             .iter()
-            .find_map(|(regex, ignore)| {
-                let captures = regex.captures(line)?;
+            .find_map(|(line_of_it, ignore)| {
+                let captures = line_of_it.regex().captures(line)?;
                 Some(if *ignore {
                     BlockMatch::Ignored
                 } else {
@@ -786,9 +774,9 @@ mod tests {
                 for example in &spec.examples {
                     let lines: Vec<_> = super::super::clean::lines(&example.line).collect();
                     assert!(
-                        lines
-                            .iter()
-                            .any(|line| preset.classify(line) == Some(index)),
+                        lines.iter().any(|line| preset
+                            .classify(line)
+                            .is_some_and(|(found, ..)| found == index)),
                         "a pattern before `{}` takes {}",
                         spec.pattern,
                         example.line
@@ -804,11 +792,59 @@ mod tests {
                         .collect();
                     check(spec, example, &read(&preset, &kept));
                     assert!(
-                        !preset.pattern(index).matters() || filter.is_match(&example.line),
+                        !preset.0.patterns[index].matters() || filter.is_match(&example.line),
                         "{}",
                         example.line
                     );
                 }
+            }
+        }
+    }
+
+    /// They are compiled only when they are needed; a mistake must not wait for that.
+    #[test]
+    fn every_pattern_and_block_of_a_preset_compiles() {
+        for name in Preset::names() {
+            let preset = Preset::named(name).unwrap();
+            for spec in &preset.0.specs {
+                spec.check()
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+            for block in &preset.0.blocks {
+                let lines = block.lines.iter().map(|(line, _)| line);
+                for expression in lines.chain(&block.end) {
+                    compile(expression.pattern()).unwrap_or_else(|error| panic!("{name}: {error}"));
+                }
+            }
+        }
+    }
+
+    /// What the reader must find: every pattern is tried, in order.
+    fn first_of_all(preset: &Preset, line: &str) -> Option<usize> {
+        let matches = |pattern: &Pattern| pattern.expression.regex().is_match(line);
+        preset.0.patterns.iter().position(matches)
+    }
+
+    proptest! {
+        /// The words that patterns require leave out no pattern.
+        #[test]
+        fn words_leave_out_no_pattern(
+            name in proptest::sample::select(Preset::names()),
+            example in any::<proptest::sample::Index>(),
+            (cut, case, noise) in (0..200usize, any::<bool>(), "\\PC{0,20}"),
+        ) {
+            let preset = Preset::named(name).unwrap();
+            let examples: Vec<&str> = (preset.0.specs.iter())
+                .flat_map(|spec| &spec.examples)
+                .flat_map(|example| example.line.lines())
+                .collect();
+            let line = examples[example.index(examples.len())];
+            let line = super::super::clean::bounded(line, line.len().saturating_sub(cut));
+            let line = super::super::clean::clean(line).into_owned();
+            let line = if case { line.to_uppercase() } else { line };
+            for line in [line.clone(), format!("{line}{noise}"), format!("{noise}{line}")] {
+                let found = preset.classify(&line).map(|(index, ..)| index);
+                prop_assert_eq!(found, first_of_all(&preset, &line), "{}: {:?}", name, line);
             }
         }
     }

@@ -12,6 +12,7 @@ use super::job::{job_name, took};
 use super::preset::{BlockMatch, Pattern, PatternKind, Preset};
 use super::record::unwrap;
 use super::{JobEvent, Kind, Line, LogEvent, MAX_TEXT, MAX_TRACE, Pulse};
+use crate::message::safe;
 
 /// Lines that belong together are written at once; a longer pause ends what was open.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(5);
@@ -64,7 +65,16 @@ pub fn read(preset: &Preset, events: &[LogEvent]) -> Vec<Line> {
             reader.read(event, streams.entry(&event.stream).or_default());
         }
     }
-    reader.out.into_iter().flatten().collect()
+    let mut lines: Vec<Line> = reader.out.into_iter().flatten().collect();
+    // Nor do the names of streams keep secrets; they stand in the state and in messages.
+    let mut shown: HashMap<Arc<str>, Arc<str>> = HashMap::new();
+    for line in &mut lines {
+        let name = shown.entry(line.stream.clone());
+        line.stream = name
+            .or_insert_with_key(|name| safe::stream(name).into())
+            .clone();
+    }
+    lines
 }
 
 /// A source that sorts newest first turns round the lines of one moment, too.
@@ -320,7 +330,7 @@ impl Reader<'_> {
             context: said.get("context"),
             trace,
         };
-        let text_follows = text.is_none() && block.is_some_and(|(_, block)| block.has_text);
+        let text_follows = text.is_none() && block.is_some_and(|(_, block)| block.has_text());
         let text = text.unwrap_or_else(|| line.trim().to_owned());
         let mut slot = self.push(origin, pattern.heartbeat, kind, &text);
         if !text_follows {
@@ -502,9 +512,7 @@ struct Said<'p, 't> {
 
 impl<'p, 't> Said<'p, 't> {
     fn by(preset: &'p Preset, line: &'t str) -> Option<Said<'p, 't>> {
-        let index = preset.classify(line)?;
-        let pattern = preset.pattern(index);
-        let captures = pattern.captures(line)?;
+        let (index, pattern, captures) = preset.classify(line)?;
         Some(Said {
             index,
             pattern,

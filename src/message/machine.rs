@@ -47,7 +47,7 @@ pub(super) fn render(notification: &Notification, context: &Context<'_>, title: 
         "scheduler": notification.scheduler,
         "reason": notification.occasion,
         "condition": notification.condition,
-        "subject": notification.subject.as_deref().map(safe::evidence),
+        "subject": notification.subject.as_deref().map(safe::job),
         "severity": notification.severity,
         "title": title,
         "since": notification.since,

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use regex::{Captures, Regex};
+use regex::{Captures, Regex, RegexSet};
 use serde_json::Value;
 
 /// The longest evidence line, in bytes. Long enough for a message of a database driver, short
@@ -26,15 +26,32 @@ pub fn evidence(text: &str) -> String {
     cut(&redact(&line(near)), MAX_EVIDENCE)
 }
 
-/// The strings within a JSON value made safe as evidence is, and its lists cut to
-/// [`MAX_LIST`] entries. Keys are the program's own.
+/// The strings within a JSON value made safe as evidence is, jobs as [`job`] does, and its lists
+/// cut to [`MAX_LIST`] entries. Keys are the program's own.
 pub fn json(value: Value) -> Value {
+    json_by(value, evidence)
+}
+
+fn json_by(value: Value, safe: fn(&str) -> String) -> Value {
     match value {
-        Value::String(text) => Value::String(evidence(&text)),
-        Value::Array(list) => list.into_iter().take(MAX_LIST).map(json).collect(),
-        Value::Object(map) => map.into_iter().map(|(key, v)| (key, json(v))).collect(),
+        Value::String(text) => Value::String(safe(&text)),
+        Value::Array(list) => (list.into_iter().take(MAX_LIST))
+            .map(|value| json_by(value, safe))
+            .collect(),
+        Value::Object(map) => (map.into_iter())
+            .map(|(key, value)| {
+                let names_jobs = matches!(key.as_str(), "job" | "jobs" | "names");
+                let value = json_by(value, if names_jobs { job } else { safe });
+                (key, value)
+            })
+            .collect(),
         other => other,
     }
+}
+
+/// A job's name, or what else a message is about.
+pub fn job(name: &str) -> String {
+    cut(&command(&line(name)), MAX_EVIDENCE)
 }
 
 /// Every string within a JSON value, changed.
@@ -120,58 +137,59 @@ static ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// What is hidden, in this order. A group named `keep` stays; one named `value` that says
 /// only yes or no stays as well, and so does what `su` prints behind its prompt.
-static SECRET: LazyLock<Vec<Regex>> = LazyLock::new(|| {
-    [
-        // Private keys, also where the end was cut off.
-        r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)",
-        // Laravel appends the statement with its bindings: (Connection: x, …, SQL: …).
-        r"(?s)(?<keep>\bSQL:\s*).*",
-        // Drivers quote the statement and the values as well.
-        r"(?s)(?<keep>\b(?:LINE [0-9]+|DETAIL|CONTEXT|QUERY|STATEMENT):\s*).*",
-        r"(?<keep>(?i:duplicate entry|incorrect \w+ value:?|invalid input syntax for type \w+:)\s*).*?(?<end>for (?:key|column)|$)",
-        // Credentials in URLs. A password may itself hold any character but a blank.
-        r"(?<keep>://)\S*(?<end>@)",
-        // Arguments in PHP's stack frames: PDO->__construct('mysql:host=…', 'user', 'password').
-        r"(?<keep>#[0-9]+ [^()]*\([0-9]+\): [^()]*\()[^)]+",
-        // Addresses that are secrets themselves: whoever knows them may post there.
-        r"(?i)(?<keep>/(?:incoming-?)?webhooks?(?:b2)?/)\S+",
-        // Headers whose whole value is secret.
-        r#"(?i)(?<keep>\b(?:proxy-)?(?:authorization|set-cookie|cookie)\\*["']?\s*(?:=>|[:=])\s*).*"#,
-        r"(?i)(?<keep>\b(?:bearer|basic|digest|aws4-hmac-sha256)\s+)[A-Za-z0-9._~+/=,:-]{6,}",
-        // Tokens that can be told by their shape.
-        r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,4}",
-        r"\b(?:AKIA|ASIA|ABIA|ACCA|AROA|AIDA|AGPA|ANPA|APKA)[A-Z0-9]{4,}",
-        r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-|xapp-|sk-|[sr]k_(?:live|test)_|whsec_|SG\.|AIza|ya29\.|npm_|pypi-|dop_v1_)[A-Za-z0-9._-]{8,}",
-        r"(?<keep>hooks\.slack\.com/)\S+",
-        r"\bbase64:[A-Za-z0-9+/=]{16,}",
-        // Passwords as arguments: --password x, and in the clients' own short forms.
-        r"(?i)(?<keep>(?:^|\s)--?(?:password|passwd|pwd|token|secret|api-?key)[= ]+)\S+",
-        r"(?<keep>\b(?:mysql(?:dump|admin)?|mariadb(?:-dump|-admin)?)\b[^|;&]*?\s-p)\S+",
-        r"(?<keep>\b(?:redis-cli\b[^|;&]*?\s-a|sshpass\b[^|;&]*?\s-p|curl\b[^|;&]*?\s(?:-u|--user))[ =]?)\S+",
-        r"(?i)(?<keep>\bidentified by\s+)\S+",
-        // A row's values, as PostgreSQL tells them.
-        r"(?<keep>\bKey \([^)]*\)=)\([^)]*\)?",
-        r"(?i)(?<keep><(?:\w+:)?\w*(?:password|passwd|secret|token|api_?key)\w*>)[^<]*",
-        // Key and value: password=…, "api_key": "…", 'secret' => '…', also in escaped JSON.
-        r#"(?ix)
-        (?<keep>
-            [\w.-]*
-            (?: passw(?:or)?d | passwd | passphrase | pwd | pass\b | パスワード | secret | token | credential
-              | api[_-]?key | (?:access|private|signing|encryption|license|service|auth|app)[_-]?key
-              | signature | \bsig\b | sess(?:ion)?[_-]?id | _auth\b | \botp\b )
-            [\w.-]*
-            \\*["']? \s* (?: => | [:=：] ) \s*
-        )
-        (?<value>
-            \[hidden\]
-            | \\*" [^"]* "?
-            | ' [^']* '?
-            | [^\s,;&)}\]"']+
-        )"#,
-    ]
-    .map(compile)
-    .into()
-});
+const MARKED: [&str; 21] = [
+    // Private keys, also where the end was cut off.
+    r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)",
+    // Laravel appends the statement with its bindings: (Connection: x, …, SQL: …).
+    r"(?s)(?<keep>\bSQL:\s*).*",
+    // Drivers quote the statement and the values as well.
+    r"(?s)(?<keep>\b(?:LINE [0-9]+|DETAIL|CONTEXT|QUERY|STATEMENT):\s*).*",
+    r"(?<keep>(?i:duplicate entry|incorrect \w+ value:?|invalid input syntax for type \w+:)\s*).*?(?<end>for (?:key|column)|$)",
+    // Credentials in URLs. A password may itself hold any character but a blank.
+    r"(?<keep>://)\S*(?<end>@)",
+    // Arguments in PHP's stack frames: PDO->__construct('mysql:host=…', 'user', 'password').
+    r"(?<keep>#[0-9]+ [^()]*\([0-9]+\): [^()]*\()[^)]+",
+    // Addresses that are secrets themselves: whoever knows them may post there.
+    r"(?i)(?<keep>/(?:incoming-?)?webhooks?(?:b2)?/)\S+",
+    // Headers whose whole value is secret.
+    r#"(?i)(?<keep>\b(?:proxy-)?(?:authorization|set-cookie|cookie)\\*["']?\s*(?:=>|[:=])\s*).*"#,
+    r"(?i)(?<keep>\b(?:bearer|basic|digest|aws4-hmac-sha256)\s+)[A-Za-z0-9._~+/=,:-]{6,}",
+    // Tokens that can be told by their shape.
+    r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,4}",
+    r"\b(?:AKIA|ASIA|ABIA|ACCA|AROA|AIDA|AGPA|ANPA|APKA)[A-Z0-9]{4,}",
+    r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-|xapp-|sk-|[sr]k_(?:live|test)_|whsec_|SG\.|AIza|ya29\.|npm_|pypi-|dop_v1_)[A-Za-z0-9._-]{8,}",
+    r"(?<keep>hooks\.slack\.com/)\S+",
+    r"\bbase64:[A-Za-z0-9+/=]{16,}",
+    // Passwords as arguments: --password x, and in the clients' own short forms.
+    r"(?i)(?<keep>(?:^|\s)--?(?:password|passwd|pwd|token|secret|api-?key)[= ]+)\S+",
+    r"(?<keep>\b(?:mysql(?:dump|admin)?|mariadb(?:-dump|-admin)?)\b[^|;&]*?\s-p)\S+",
+    r"(?<keep>\b(?:redis-cli\b[^|;&]*?\s-a|sshpass\b[^|;&]*?\s-p|curl\b[^|;&]*?\s(?:-u|--user))[ =]?)\S+",
+    r"(?i)(?<keep>\bidentified by\s+)\S+",
+    // A row's values, as PostgreSQL tells them.
+    r"(?<keep>\bKey \([^)]*\)=)\([^)]*\)?",
+    r"(?i)(?<keep><(?:\w+:)?\w*(?:password|passwd|secret|token|api_?key)\w*>)[^<]*",
+    // Key and value: password=…, "api_key": "…", 'secret' => '…', also in escaped JSON.
+    r#"(?ix)
+    (?<keep>
+        [\w.-]*
+        (?: passw(?:or)?d | passwd | passphrase | pwd | pass\b | パスワード | secret | token | credential
+          | api[_-]?key | (?:access|private|signing|encryption|license|service|auth|app)[_-]?key
+          | signature | \bsig\b | sess(?:ion)?[_-]?id | _auth\b | \botp\b )
+        [\w.-]*
+        \\*["']? \s* (?: => | [:=：] ) \s*
+    )
+    (?<value>
+        \[hidden\]
+        | \\*" [^"]* "?
+        | ' [^']* '?
+        | [^\s,;&)}\]"']+
+    )"#,
+];
+
+static SECRET: LazyLock<[Regex; 21]> = LazyLock::new(|| MARKED.map(compile));
+
+/// All of them at once: most texts hold nothing of the kind, and one look is enough for those.
+static ANY: LazyLock<RegexSet> = LazyLock::new(any_marked);
 
 /// Forty characters as AWS makes its secret keys.
 static LONG: LazyLock<Regex> = LazyLock::new(|| compile(r"[A-Za-z0-9/+=_-]{40,}"));
@@ -179,7 +197,29 @@ static LONG: LazyLock<Regex> = LazyLock::new(|| compile(r"[A-Za-z0-9/+=_-]{40,}"
 /// Replaces what may be secret: keys, tokens, passwords, credentials in URLs, the bindings of
 /// SQL statements.
 pub fn redact(text: &str) -> String {
+    let text = redact_marked(text);
+    let long = LONG.replace_all(&text, |found: &Captures<'_>| {
+        let token = &found[0];
+        let count = |is: fn(&char) -> bool| token.chars().filter(is).count();
+        // Paths, class names and hexadecimal ids are as long, but not as mixed. A secret key of
+        // AWS has 40 characters, now and then with a single digit among them.
+        let least_digits = if token.len() == 40 { 1 } else { 2 };
+        let mixed = count(char::is_ascii_uppercase) >= 3
+            && count(char::is_ascii_lowercase) >= 3
+            && count(char::is_ascii_digit) >= least_digits;
+        let path = token.starts_with('/') || token.matches('/').count() > 4;
+        if mixed && !path { HIDDEN } else { token }.to_owned()
+    });
+    long.into_owned()
+}
+
+/// Replaces what is known to be secret by the words around it or by its shape. Unlike
+/// [`redact`] it leaves long names alone: those of tables and topics, say.
+pub fn redact_marked(text: &str) -> String {
     let mut text = text.to_owned();
+    if !ANY.is_match(&text) {
+        return text;
+    }
     for secret in SECRET.iter() {
         text = (secret.replace_all(&text, |found: &Captures<'_>| {
             let part = |name| found.name(name).map_or("", |part| part.as_str());
@@ -196,19 +236,29 @@ pub fn redact(text: &str) -> String {
         }))
         .into_owned();
     }
-    let long = LONG.replace_all(&text, |found: &Captures<'_>| {
-        let token = &found[0];
-        let count = |is: fn(&char) -> bool| token.chars().filter(is).count();
-        // Paths, class names and hexadecimal ids are as long, but not as mixed. A secret key of
-        // AWS has 40 characters, now and then with a single digit among them.
-        let least_digits = if token.len() == 40 { 1 } else { 2 };
-        let mixed = count(char::is_ascii_uppercase) >= 3
-            && count(char::is_ascii_lowercase) >= 3
-            && count(char::is_ascii_digit) >= least_digits;
-        let path = token.starts_with('/') || token.matches('/').count() > 4;
-        if mixed && !path { HIDDEN } else { token }.to_owned()
-    });
-    long.into_owned()
+    text
+}
+
+/// A command by which a job is known, without the secrets among its arguments. `tokens:prune` is
+/// the name of a command, and no token.
+pub fn command(text: &str) -> String {
+    let (name, arguments) = text.split_at(text.find(' ').unwrap_or(text.len()));
+    let is_word = |part: &str| {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+        !part.is_empty() && part.chars().all(fits)
+    };
+    if name.contains(':') && name.split(':').all(is_word) {
+        format!("{name}{}", redact(arguments))
+    } else {
+        redact(text)
+    }
+}
+
+/// The name of a log stream without secrets. Its parts are looked at one by one: together they
+/// are long, and mixed, and no token.
+pub fn stream(text: &str) -> String {
+    let parts: Vec<String> = text.split('/').map(|part| redact(&name(part))).collect();
+    parts.join("/")
 }
 
 /// Text that Slack shows as it is: nothing in it can become a mention, a link or formatting.
@@ -271,6 +321,14 @@ pub fn ascii(text: &str) -> String {
     (text.chars())
         .map(|char| if char.is_ascii() { char } else { '?' })
         .collect()
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "constants; the tests compile all of them"
+)]
+fn any_marked() -> RegexSet {
+    RegexSet::new(MARKED).expect("valid regular expressions")
 }
 
 #[expect(
@@ -369,6 +427,47 @@ mod tests {
             "ResourceInitializationError: unable to pull secrets or registry auth: timed out",
         ] {
             assert_eq!(evidence(text), text);
+        }
+    }
+
+    #[test]
+    fn commands_keep_their_names() {
+        for (text, shown) in [
+            ("tokens:prune", "tokens:prune"),
+            (
+                "secrets:rotate --token=abc now",
+                "secrets:rotate --token=[hidden] now",
+            ),
+            (
+                "user:create --password hunter2",
+                "user:create --password [hidden]",
+            ),
+            (
+                "curl -u app:hunter2 https://example.com/",
+                "curl -u [hidden] https://example.com/",
+            ),
+            ("token:Hunter2", "token:[hidden]"),
+            ("password=hunter2", "password=[hidden]"),
+        ] {
+            assert_eq!(command(text), shown);
+            assert_eq!(command(shown), shown);
+        }
+    }
+
+    #[test]
+    fn streams_keep_their_tasks() {
+        for (text, shown) in [
+            (
+                "MyTeacherProduction/app/0123456789abcdef0123456789abcdef",
+                "MyTeacherProduction/app/0123456789abcdef0123456789abcdef",
+            ),
+            (
+                "2026/11/24/[$LATEST]0123456789abcdef",
+                "2026/11/24/[$LATEST]0123456789abcdef",
+            ),
+            ("app/token=abc/0123", "app/token=[hidden]/0123"),
+        ] {
+            assert_eq!(stream(text), shown);
         }
     }
 

@@ -903,13 +903,49 @@ fn each_gate_closes_by_itself() {
     );
     assert_eq!(
         gates_after("", |s| s.probe = None),
-        [Gate::ConditionNotRestartable],
+        [Gate::TooEarly, Gate::ConditionNotRestartable],
         "silent logs are another condition"
     );
     assert_eq!(
         gates_after("", ecs(|f| f.tasks.clear())),
-        [Gate::ConditionNotRestartable, Gate::MutableImageTag],
+        [
+            Gate::TooEarly,
+            Gate::ConditionNotRestartable,
+            Gate::MutableImageTag
+        ],
         "and so is a service without tasks"
+    );
+}
+
+/// When a log comes back, other lines arrive before the next heartbeat does.
+#[test]
+fn a_log_that_has_just_come_back_leads_to_no_restart() {
+    let mut stage = falls_silent("");
+    stage.probe = None;
+    let plans = stage.passes(6);
+    assert_eq!(only_condition(&plans[5]), Condition::LogsSilent);
+    stage.other_lines();
+    let plans = stage.passes(2);
+    let blocked: Vec<_> = (plans.iter())
+        .map(|plan| plan.remediation.as_ref().unwrap().blocked_by.clone())
+        .collect();
+    assert_eq!(blocked, [vec![Gate::TooEarly], vec![]]);
+}
+
+/// Where single heartbeats get lost, an incident stays open while the loop lives.
+#[test]
+fn a_silence_that_comes_again_is_given_its_time_again() {
+    let mut stage = falls_silent("");
+    let plans = stage.passes(1);
+    assert_eq!(plans[0].verdict, Verdict::Firing);
+    stage.beats(TASK, 5);
+    let blocked: Vec<_> = (stage.passes(3).into_iter())
+        .map(|plan| plan.remediation.map(|remediation| remediation.blocked_by))
+        .collect();
+    assert_eq!(
+        blocked,
+        [None, Some(vec![Gate::TooEarly]), Some(vec![])],
+        "good once, silent again, and still silent"
     );
 }
 

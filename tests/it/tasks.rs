@@ -531,6 +531,7 @@ fn each_gate_of_a_run_by_hand_closes_by_itself() {
             Observed::Unknown(unknown(Obstacle::Denied))),
         // Whether something was started is not known then, either.
         [
+            Gate::TooEarly,
             Gate::ConditionNotRestartable,
             Gate::LogsNotProvenAlive,
             Gate::EcsUnknown

@@ -30,8 +30,8 @@ pub struct Figures {
 
 impl Figures {
     /// An outage was told in the world of a seed. `clear`: nothing but the one outage happened;
-    /// `usual`: ECS is configured, heartbeats come every minute, passes every five, and
-    /// `stale_after` is learned.
+    /// `usual`: the silence of a scheduler in ECS with a heartbeat every minute, passes every five,
+    /// `stale_after` learned, and no job that may be running.
     pub fn alerted(&mut self, took: SignedDuration, seed: u64, clear: bool, usual: bool) {
         let rows = [clear && usual, clear, true];
         for (row, _) in self
@@ -92,7 +92,7 @@ fn row(
     let [p50, p90, p99, most] = cells;
     writeln!(
         f,
-        "{name:<44} {:>7} {p50:>8} {p90:>8} {p99:>8} {most:>8}",
+        "{name:<46} {:>7} {p50:>8} {p90:>8} {p99:>8} {most:>8}",
         values.len()
     )
 }
@@ -108,11 +108,11 @@ impl fmt::Display for Figures {
         )?;
         writeln!(
             f,
-            "{:<44} {:>7} {:>8} {:>8} {:>8} {:>8}",
+            "{:<46} {:>7} {:>8} {:>8} {:>8} {:>8}",
             "", "n", "p50", "p90", "p99", "max"
         )?;
         let names = [
-            "last heartbeat to alert, at the defaults",
+            "last heartbeat to alert of a silence, defaults",
             "last heartbeat to alert, all clear views",
             "last heartbeat to alert, with faults too",
         ];

@@ -212,7 +212,7 @@ impl<'de> Deserialize<'de> for SilenceTable {
             cron,
             duration,
             timezone,
-            reason: reason.chars().take(silence::LONGEST_TEXT).collect(),
+            reason: silence::shown(&reason),
             conditions: conditions.into_iter().map(|text| text.0).collect(),
         });
         reader.finish(built)

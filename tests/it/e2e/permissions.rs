@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::aws::{ACCOUNT, REGION, SSM};
+use super::aws::{ACCOUNT, IAM, REGION, SSM};
 use super::emulator::Emulator;
-use super::inbox::Inbox;
+use super::inbox::{Alert, Inbox};
 use super::site::Site;
 use super::stack::Stack;
 use super::state::StateTable;
@@ -102,6 +102,37 @@ impl Seen {
             self.note(&scheduler["problems"], "problem");
         }
     }
+
+    /// Notes the alerts that came.
+    fn hear(&mut self, alerts: &[Alert]) {
+        for alert in alerts {
+            let mut gist = alert.gist();
+            if alert.body.contains("denied") {
+                gist.push_str(", which names it");
+            }
+            self.told.push(gist);
+        }
+    }
+
+    /// Writes it into the table.
+    fn show(&self, stack: &Stack<'_>, rows: &mut String) {
+        let task_id = Regex::new("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").unwrap();
+        for sentence in &self.report {
+            let sentence = stack.generic(sentence);
+            let _ = writeln!(rows, "  {}", task_id.replace_all(&sentence, "{task}"));
+        }
+        let told = match self.told.as_slice() {
+            [] => "nothing".to_owned(),
+            told => told.join("; "),
+        };
+        let _ = writeln!(rows, "  people get: {told}");
+        if self.incomplete {
+            let _ = writeln!(
+                rows,
+                "  the pass is not completed; NoPassAlarm fires after three"
+            );
+        }
+    }
 }
 
 /// The stack of two applications, and what is done with it.
@@ -148,20 +179,14 @@ impl Stage<'_> {
             }
             Scene::Unseen(_) => unreachable!("not played"),
         }
-        for alert in &self.inbox.alerts()[told..] {
-            let mut gist = alert.gist();
-            if alert.body.contains("denied") {
-                gist.push_str(", which names it");
-            }
-            seen.told.push(gist);
-        }
+        seen.hear(&self.inbox.alerts()[told..]);
         seen
     }
 }
 
 /// Takes each statement of the deployed policy away in turn: without it something fails, but for
 /// those that an emulator cannot show. With all of them nothing fails. The two statements of the
-/// action `run-task`, which excludes the action here, are not in this deployment.
+/// action `run-task`, which excludes the action here, have the next test.
 #[test]
 fn each_permission_is_needed_and_missed_by_name() {
     let Some(tools) = Tools::find("each_permission_is_needed_and_missed_by_name") else {
@@ -233,7 +258,6 @@ fn each_permission_is_needed_and_missed_by_name() {
     known.sort_unstable();
     assert_eq!(deployed, known, "a new statement wants a scene here");
 
-    let task_id = Regex::new("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").unwrap();
     let mut rows = String::new();
     for (sid, scene) in SCENES {
         let (actions, without) = without(&document, sid);
@@ -252,23 +276,84 @@ fn each_permission_is_needed_and_missed_by_name() {
             !seen.report.is_empty() || !seen.told.is_empty(),
             "{sid} is not missed"
         );
-        for sentence in &seen.report {
-            let sentence = stack.generic(sentence);
-            let _ = writeln!(rows, "  {}", task_id.replace_all(&sentence, "{task}"));
-        }
-        let told = if seen.told.is_empty() {
-            vec!["nothing".to_owned()]
-        } else {
-            seen.told
-        };
-        let _ = writeln!(rows, "  people get: {}", told.join("; "));
-        if seen.incomplete {
-            let _ = writeln!(
-                rows,
-                "  the pass is not completed; NoPassAlarm fires after three"
-            );
-        }
+        seen.show(&stack, &mut rows);
     }
+    println!("{rows}");
+    insta::assert_snapshot!(rows);
+}
+
+/// The same for a scheduler without a service, whose tasks nothing starts any more: the watchdog
+/// may run one, which hands its roles over to it.
+#[test]
+fn each_permission_to_run_a_task_is_needed_and_missed_by_name() {
+    let test = "each_permission_to_run_a_task_is_needed_and_missed_by_name";
+    let Some(tools) = Tools::find(test) else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let aws = &emulator.aws;
+    let name = "nightly";
+    let site = Site::of_tasks(aws, name);
+    let roles = ["nightly-execution", "nightly-task"].map(|role| {
+        let trust = json!({
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Effect": "Allow", "Action": "sts:AssumeRole",
+                "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+            }],
+        });
+        let trust = trust.to_string();
+        let fields = [("RoleName", role), ("AssumeRolePolicyDocument", &trust)];
+        aws.query(&IAM, "CreateRole", &fields);
+        format!("arn:aws:iam::{ACCOUNT}:role/{role}")
+    });
+    site.define(&json!({"executionRoleArn": roles[0], "taskRoleArn": roles[1]}));
+    let more = [
+        "SchedulerName=nightly".to_owned(),
+        "Action=run-task".to_owned(),
+        format!("RunTaskDefinitionFamily={name}"),
+        format!("RunTaskRoleArns={}", roles.join(",")),
+        "RunTaskSubnets=subnet-1".to_owned(),
+        "RunTaskSecurityGroups=sg-1".to_owned(),
+    ];
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    let stack = Stack::deploy(&tools, &emulator, &site, &more);
+    let table = StateTable::of(aws, stack.output("TableName"));
+    let inbox = Inbox::subscribe(aws, stack.output("TopicArn"), "alerts");
+    for ago in 9..20 {
+        site.schedule_runs(&format!("run-{ago}"), ago, ago);
+    }
+    site.schedule_runs(&site.scheduled_task(), 8, 8);
+    let play = || {
+        let (mut seen, told) = (Seen::default(), inbox.alerts().len());
+        table.delete(name);
+        for minutes in [6, 1, 0] {
+            seen.look(&stack.invoke(&json!({"schedulers": [name]})));
+            if minutes > 0 {
+                table.pass_minutes(name, minutes);
+            }
+        }
+        seen.hear(&inbox.alerts()[told..]);
+        seen
+    };
+
+    let policy = stack.policy();
+    let document: Value = serde_json::from_str(&policy).unwrap();
+    let mut rows = String::new();
+    for sid in ["RunOneTask", "PassTaskRoles"] {
+        let (actions, without) = without(&document, sid);
+        let _ = writeln!(rows, "{sid}: {actions}");
+        stack.set_policy(&without.to_string());
+        let seen = play();
+        stack.set_policy(&policy);
+        assert!(!seen.report.is_empty(), "{sid} is not missed");
+        assert!(site.tasks().is_empty(), "{sid} is not needed");
+        seen.show(&stack, &mut rows);
+    }
+    // With both it is run, and nothing fails.
+    let all = play();
+    assert!(all.report.is_empty() && !all.incomplete, "{:?}", all.report);
+    assert_eq!(site.tasks().len(), 1);
     println!("{rows}");
     insta::assert_snapshot!(rows);
 }

@@ -62,8 +62,15 @@ impl<'a> Site<'a> {
             &json!({"logGroupName": site.group}),
         );
         aws.json(&ECS, "CreateCluster", &json!({"clusterName": site.cluster}));
+        site.define(&json!({}));
+        site
+    }
+
+    /// Registers a revision of the definition of its tasks, with these fields in addition.
+    pub fn define(&self, more: &Value) {
+        let name = &self.name;
         let digest = "a".repeat(64);
-        let definition = json!({
+        let mut definition = json!({
             "family": name,
             "networkMode": "awsvpc",
             "requiresCompatibilities": ["FARGATE"],
@@ -75,8 +82,10 @@ impl<'a> Site<'a> {
                 "essential": true,
             }],
         });
-        aws.json(&ECS, "RegisterTaskDefinition", &definition);
-        site
+        for (field, value) in more.as_object().unwrap() {
+            definition[field] = value.clone();
+        }
+        (self.aws).json(&ECS, "RegisterTaskDefinition", &definition);
     }
 
     /// The one task that runs.

@@ -1,22 +1,106 @@
-//! A regular expression → a text that must occur wherever it matches.
+//! Regular expressions that are told apart by the words that they require, before any of them is
+//! compiled or tried.
 //!
-//! CloudWatch can drop most uninteresting lines before they are sent, if it is told what
+//! CloudWatch, too, can drop most uninteresting lines before they are sent, if it is told what
 //! every interesting line contains. That is found out from the patterns themselves, so that
 //! the coarse filter cannot forget one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
+use aho_corasick::AhoCorasick;
+use regex::Regex;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// Texts shorter than this many bytes occur everywhere and would filter nothing.
 const MIN_LENGTH: usize = 3;
+
+/// An expression that was checked, and is compiled when it is needed first: of a preset's dozens,
+/// a healthy log needs two, and a function that starts should not wait for the others.
+pub(crate) struct Expression {
+    pattern: String,
+    compiled: OnceLock<Regex>,
+}
+
+impl Expression {
+    pub fn new(pattern: &str) -> Expression {
+        Expression {
+            pattern: pattern.to_owned(),
+            compiled: OnceLock::new(),
+        }
+    }
+
+    /// As it was written.
+    #[cfg(test)]
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "a user's was compiled when it was checked, and the program's own by a test"
+    )]
+    pub fn regex(&self) -> &Regex {
+        (self.compiled).get_or_init(|| Regex::new(&self.pattern).expect("the pattern is valid"))
+    }
+}
+
+/// Tells which of several patterns a text can match at all, by the words that they require.
+pub(crate) struct Index {
+    /// None, if no pattern requires a word.
+    words: Option<AhoCorasick>,
+    /// The patterns that require each word, or one of several.
+    owners: Vec<Vec<usize>>,
+    /// For each pattern, whether it requires none.
+    always: Vec<bool>,
+}
+
+impl Index {
+    pub fn new<'p>(patterns: impl Iterator<Item = &'p str>) -> Index {
+        let mut by_word: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut always = Vec::new();
+        for (pattern, required) in patterns.map(required).enumerate() {
+            always.push(required.is_none());
+            for word in required.into_iter().flatten() {
+                by_word.entry(word).or_default().push(pattern);
+            }
+        }
+        let words = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(by_word.keys())
+            .ok();
+        match words {
+            Some(words) => Index {
+                words: Some(words),
+                owners: by_word.into_values().collect(),
+                always,
+            },
+            // More words than an automaton can hold: then every pattern is tried.
+            None => Index {
+                words: None,
+                owners: Vec::new(),
+                always: vec![true; always.len()],
+            },
+        }
+    }
+
+    /// For each pattern, whether a text can match it.
+    pub fn possible(&self, text: &str) -> Vec<bool> {
+        let mut possible = self.always.clone();
+        let words = (self.words.iter()).flat_map(|words| words.find_overlapping_iter(text));
+        for pattern in words.flat_map(|word| &self.owners[word.pattern().as_usize()]) {
+            possible[*pattern] = true;
+        }
+        possible
+    }
+}
 
 /// Lower-case texts of which at least one occurs, in some case, in every raw line that
 /// matches `pattern` once it is cleaned. `None` where the pattern requires no such text.
 ///
 /// A raw line can hold terminal escapes at the edges of words and of punctuation, and cleaned
 /// lines cannot; so a text consists of words with single spaces between them.
-pub(super) fn required(pattern: &str) -> Option<BTreeSet<String>> {
+pub(crate) fn required(pattern: &str) -> Option<BTreeSet<String>> {
     let hir = regex_syntax::parse(pattern).ok()?;
     required_by(&hir)
 }
