@@ -1,7 +1,7 @@
 //! Restarts: the gates at their bounds, what becomes of calls and claims, and what people hear.
 
 use jiff::{SignedDuration, Timestamp};
-use scheduler_watchdog::condition::Condition;
+use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Remediation};
 use scheduler_watchdog::remedy;
 use scheduler_watchdog::snapshot::{Observed, Obstacle, ServiceFacts};
@@ -135,14 +135,21 @@ fn a_job_in_the_silent_replica_holds_its_stop_and_a_job_elsewhere_does_not() {
         )
     };
     // Due when the second replica fell silent: it may be running there.
+    let shows = |plans: &[Plan]| {
+        let proof = &told(plans)[0].proof;
+        (proof.iter()).any(|fact| matches!(fact, Fact::MayBeRunning { .. }))
+    };
     let mut stage = replica_falls_silent(&job(30));
     let plans = stage.passes(18);
+    assert!(shows(&plans), "its message names the job");
     assert!(!plans.iter().any(allowed), "{}", plans[17]);
     let withheld = plans[17].remediation.as_ref().unwrap();
     assert_eq!(withheld.blocked_by, [Gate::JobMayBeRunning]);
     // Due hours later: nothing of it can be running there.
     let mut stage = replica_falls_silent(&job(10));
-    assert!(stage.passes(6).iter().any(allowed));
+    let plans = stage.passes(6);
+    assert!(plans.iter().any(allowed));
+    assert!(!shows(&plans));
 }
 
 /// Nobody answers for a call whose pass died. If ECS shows nothing of it, it is made again, but
