@@ -3,6 +3,7 @@
 #   make test      all checks and all tests; the first run installs the tools and takes several minutes
 #   make simulate  10,000 seeded worlds of 30 days drive the watchdog; SEEDS=… for more or fewer
 #   make proof     everything that proves what is promised, at length, and one table; PARTS=… for some of it
+#   make mutants   breaks the pure core in thousands of small ways and names those that no test notices
 #   make explore   the tests ten times over, with new cases for the property tests each time
 #   make fuzz      hostile input, a minute for each of its readers; FUZZ_SECONDS=… for longer
 #   make deny      licences, sources and TLS stack of all crates that the watchdog is built from
@@ -143,6 +144,21 @@ FIRST_SEED ?= 1
 .PHONY: simulate
 simulate:
 	cargo test --test sim -- --seeds $(SEEDS) --first $(FIRST_SEED)
+
+# Takes an hour or more; MUTANTS_SHARD=1/8 tries a part that is drawn by chance, MUTANTS_FILES='src/judge*' some files,
+# MUTANTS_FLAGS=--go-on goes on with the run before. cargo-mutants lists only, so its build need not be fast.
+CARGO_MUTANTS_VERSION := 27.1.0
+CARGO_MUTANTS := $(TOOLS)/cargo-mutants-$(CARGO_MUTANTS_VERSION)/bin/cargo-mutants
+MUTANTS_SHARD ?= 1/1
+MUTANTS_FILES ?=
+MUTANTS_FLAGS ?=
+$(CARGO_MUTANTS):
+	cargo install cargo-mutants --version $(CARGO_MUTANTS_VERSION) --locked --debug --quiet --root $(TOOLS)/cargo-mutants-$(CARGO_MUTANTS_VERSION)
+
+.PHONY: mutants
+mutants: $(CARGO_MUTANTS)
+	$(PYTHON) tools/mutants.py --cargo-mutants $(CARGO_MUTANTS) --shard $(MUTANTS_SHARD) \
+		$(foreach file,$(MUTANTS_FILES),--file '$(file)') $(MUTANTS_FLAGS)
 
 # Property tests again and again, each time with new cases.
 ROUNDS ?= 10
