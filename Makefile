@@ -27,6 +27,7 @@ SAM := $(SAM_ENV)/bin/sam
 CARGO_TOOLS := $(TOOLS)/cargo
 CARGO_FUZZ := $(CARGO_TOOLS)/installed/cargo-fuzz@0.13.2
 CARGO_DENY := $(CARGO_TOOLS)/installed/cargo-deny@0.20.2
+CARGO_MUTANTS := $(CARGO_TOOLS)/installed/cargo-mutants@27.1.0
 
 # The tests run the function on this machine, so it is built for this machine's processor.
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
@@ -146,18 +147,13 @@ simulate:
 	cargo test --test sim -- --seeds $(SEEDS) --first $(FIRST_SEED)
 
 # Takes an hour or more; MUTANTS_SHARD=1/8 tries a part that is drawn by chance, MUTANTS_FILES='src/judge*' some files,
-# MUTANTS_FLAGS=--go-on goes on with the run before. cargo-mutants lists only, so its build need not be fast.
-CARGO_MUTANTS_VERSION := 27.1.0
-CARGO_MUTANTS := $(TOOLS)/cargo-mutants-$(CARGO_MUTANTS_VERSION)/bin/cargo-mutants
+# MUTANTS_FLAGS=--go-on goes on with the run before.
 MUTANTS_SHARD ?= 1/1
 MUTANTS_FILES ?=
 MUTANTS_FLAGS ?=
-$(CARGO_MUTANTS):
-	cargo install cargo-mutants --version $(CARGO_MUTANTS_VERSION) --locked --debug --quiet --root $(TOOLS)/cargo-mutants-$(CARGO_MUTANTS_VERSION)
-
 .PHONY: mutants
 mutants: $(CARGO_MUTANTS)
-	$(PYTHON) tools/mutants.py --cargo-mutants $(CARGO_MUTANTS) --shard $(MUTANTS_SHARD) \
+	$(PYTHON) tools/mutants.py --cargo-mutants $(CARGO_TOOLS)/bin/cargo-mutants --shard $(MUTANTS_SHARD) \
 		$(foreach file,$(MUTANTS_FILES),--file '$(file)') $(MUTANTS_FLAGS)
 
 # Property tests again and again, each time with new cases.
