@@ -26,7 +26,7 @@ fn ran(stage: &mut Stage, name: &str, minute: i64) {
     stage.job_ended(name, minutes(minute) + seconds(1), seconds(0));
 }
 
-fn only<'a>(plans: &'a [Plan], condition: Condition) -> &'a Notification {
+fn only(plans: &[Plan], condition: Condition) -> &Notification {
     let found = told(plans);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].condition, condition);
