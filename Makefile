@@ -194,8 +194,8 @@ COLD_STARTS ?= 10
 bench-start: package $(EMULATOR_ENV)/.installed $(PEER_ENV)/.installed
 	cd benches/peer/empty && cargo lambda build --release $(CARGO_LAMBDA_ARCH)
 	$(PEER_ENV)/bin/python tools/bench.py --rounds $(COLD_STARTS) \
-		--bootstrap .aws-sam/build/WatchdogFunction/bootstrap \
-		--empty benches/peer/empty/target/lambda/empty/bootstrap \
+		--bootstrap $(CURDIR)/.aws-sam/build/WatchdogFunction/bootstrap \
+		--empty $(CURDIR)/benches/peer/empty/target/lambda/empty/bootstrap \
 		--emulator-python $(EMULATOR_ENV)/bin/python \
 		--rie "$$(echo $(SAM_ENV)/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH))"
 

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -182,8 +183,11 @@ class Function:
         """One wake-up: seconds, and the answer."""
         address = f"http://127.0.0.1:{self.port}/2015-03-31/functions/function/invocations"
         began = time.perf_counter()
-        with urllib.request.urlopen(address, data=b"{}") as answer:
-            text = answer.read()
+        try:
+            with urllib.request.urlopen(address, data=b"{}") as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise SystemExit(f"{error}:\n{self.process.text()}") from error
         return time.perf_counter() - began, json.loads(text)
 
     def init(self):
@@ -350,6 +354,8 @@ def measure(options, home):
             check(function.invoke()[1], "the warm pass")
             for _ in range(options.rounds * 5):
                 trips.append(bare(aws, calls))
+                # The watchdog spaces its queries; its passes are minutes apart.
+                time.sleep(0.3)
                 check(function.invoke()[1], "the warm pass")
             warm = wait_for("reports", lambda: (p := function.passes()) and len(p) > options.rounds * 5 and p)[1:]
         figures["warm"], figures["trips"] = warm, trips
