@@ -3,6 +3,7 @@
 #   make test      all checks and all tests; the first run installs the tools and takes several minutes
 #   make simulate  10,000 seeded worlds of 30 days drive the watchdog; SEEDS=… for more or fewer
 #   make proof     everything that proves what is promised, at length, and one table; PARTS=… for some of it
+#   make mutants   breaks the pure core in thousands of small ways and names those that no test notices
 #   make explore   the tests ten times over, with new cases for the property tests each time
 #   make fuzz      hostile input, a minute for each of its readers; FUZZ_SECONDS=… for longer
 #   make deny      licences, sources and TLS stack of all crates that the watchdog is built from
@@ -26,6 +27,7 @@ SAM := $(SAM_ENV)/bin/sam
 CARGO_TOOLS := $(TOOLS)/cargo
 CARGO_FUZZ := $(CARGO_TOOLS)/installed/cargo-fuzz@0.13.2
 CARGO_DENY := $(CARGO_TOOLS)/installed/cargo-deny@0.20.2
+CARGO_MUTANTS := $(CARGO_TOOLS)/installed/cargo-mutants@27.1.0
 
 # The tests run the function on this machine, so it is built for this machine's processor.
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
@@ -143,6 +145,16 @@ FIRST_SEED ?= 1
 .PHONY: simulate
 simulate:
 	cargo test --test sim -- --seeds $(SEEDS) --first $(FIRST_SEED)
+
+# Takes an hour or more; MUTANTS_SHARD=1/8 tries a part that is drawn by chance, MUTANTS_FILES='src/judge*' some files,
+# MUTANTS_FLAGS=--go-on goes on with the run before.
+MUTANTS_SHARD ?= 1/1
+MUTANTS_FILES ?=
+MUTANTS_FLAGS ?=
+.PHONY: mutants
+mutants: $(CARGO_MUTANTS)
+	$(PYTHON) tools/mutants.py --cargo-mutants $(CARGO_TOOLS)/bin/cargo-mutants --shard $(MUTANTS_SHARD) \
+		$(foreach file,$(MUTANTS_FILES),--file '$(file)') $(MUTANTS_FLAGS)
 
 # Property tests again and again, each time with new cases.
 ROUNDS ?= 10

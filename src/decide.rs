@@ -370,7 +370,7 @@ fn remember_excuse(state: &mut State, look: &Look, now: Timestamp) {
 /// The first look at a service that is meant to run again: from now on heartbeats are expected.
 fn notice_start(state: &mut State, snapshot: &Snapshot, now: Timestamp) {
     let facts = snapshot.service.as_ref().and_then(Observed::known);
-    let runs = facts.is_some_and(|facts| facts.desired > 0);
+    let runs = facts.is_some_and(|facts| facts.desired != 0);
     if state.off_at.is_some() && runs && !state.on_again {
         (state.off_at, state.on_again) = (Some(now), true);
     }

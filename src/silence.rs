@@ -253,6 +253,43 @@ mod tests {
     }
 
     #[test]
+    fn the_window_that_is_open_is_the_next_one_and_is_among_the_spans() {
+        let silence = nightly("UTC");
+        let within: Timestamp = "2026-03-28T03:00:00Z".parse().unwrap();
+        let began: Timestamp = "2026-03-28T02:30:00Z".parse().unwrap();
+        let open = (began, began + SignedDuration::from_hours(1));
+        assert_eq!(silence.next(within), Some(open));
+        let spans: Vec<_> = silence.spans(within, within).collect();
+        assert_eq!(spans, [open]);
+    }
+
+    #[test]
+    fn a_one_off_silence_holds_from_its_beginning_to_its_end() {
+        let config = "[[scheduler]]\nname = \"x\"\nlog_groups = [\"/ecs/x\"]";
+        let scheduler = &crate::config::Config::parse(config, "test")
+            .unwrap()
+            .schedulers[0];
+        let now: Timestamp = "2026-03-29T00:00:00Z".parse().unwrap();
+        let mut state = State::default();
+        let only = Some(Condition::SchedulerSilent);
+        let silence = OneOff::new(now, now + DEFAULT, "move", "ops", only).unwrap();
+        silence.add_to(&mut state).unwrap();
+        let second = SignedDuration::from_secs(1);
+        let holds = |condition: Condition, at: Timestamp| {
+            quiet(scheduler, &state, condition, at).map(|quiet| (quiet.until, quiet.reason))
+        };
+        let held = Some((now + DEFAULT, "move (ops)".to_owned()));
+        assert_eq!(holds(Condition::SchedulerSilent, now), held);
+        assert_eq!(
+            holds(Condition::SchedulerSilent, now + DEFAULT - second),
+            held
+        );
+        assert_eq!(holds(Condition::SchedulerSilent, now + DEFAULT), None);
+        assert_eq!(holds(Condition::SchedulerSilent, now - second), None);
+        assert_eq!(holds(Condition::ErrorSpike, now), None);
+    }
+
+    #[test]
     fn a_state_holds_only_so_many_silences() {
         let now: Timestamp = "2026-03-29T00:00:00Z".parse().unwrap();
         let until = now + DEFAULT;

@@ -229,7 +229,7 @@ pub fn config(input: &[u8]) {
         assert!(!config.schedulers[..index].iter().any(same), "a name twice");
         assert_eq!(
             config
-                .select(&[scheduler.name.clone()])
+                .select(std::slice::from_ref(&scheduler.name))
                 .map(|found| found.len()),
             Ok(1)
         );

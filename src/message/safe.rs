@@ -506,6 +506,30 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_many_escapes_is_shown() {
+        let text = format!("{}the error", "\u{1b}[31m".repeat(200));
+        assert_eq!(evidence(&text), "the error");
+    }
+
+    /// Forty characters and more of all kinds are a path, or a secret.
+    #[test]
+    fn long_paths_are_told_from_keys() {
+        for path in [
+            "/var/www/App1/Models2/Users3/LongerNameHere45678",
+            "/srv-App1Models2Users3Settings4LongerNameHere5678",
+            "App1/Models2/Users3/Settings4/LongerName5/Here67",
+        ] {
+            assert_eq!(evidence(path), path);
+        }
+        for key in [
+            "App1Models2Users3Settings4LongerName5Here67890abcD",
+            "wJalr/XUtnFE/MIK7MD/ENGbPx/RfiCYEXAMPLEK7",
+        ] {
+            assert_eq!(evidence(key), HIDDEN, "{key}");
+        }
+    }
+
+    #[test]
     fn slack_markup_is_dead() {
         assert_eq!(
             defuse("<!channel> *b* _i_ a_b ~s~ `c` @here a@b <http://x|y>"),

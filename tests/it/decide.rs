@@ -10,20 +10,9 @@ use scheduler_watchdog::remedy;
 use scheduler_watchdog::snapshot::{Fleet, Observed, Obstacle, ServiceFacts};
 use scheduler_watchdog::state::Phase;
 
-use crate::stage::{Stage, TASK, deployment, facts, minutes, task, unknown};
-
-const SECOND_TASK: &str = "9f8e7d6c";
-
-/// Half an hour of heartbeats, then silence; the last pass before it was good.
-fn falls_silent(more: &str) -> Stage {
-    let mut stage = Stage::new(more);
-    stage.beats(TASK, 30);
-    stage.other_lines();
-    for plan in stage.passes(6) {
-        assert_eq!(plan.verdict, Verdict::Healthy, "{plan}");
-    }
-    stage
-}
+use crate::stage::{
+    SECOND_TASK, Stage, TASK, deployment, facts, falls_silent, minutes, task, unknown,
+};
 
 fn occasions(plans: &[Plan]) -> Vec<(Condition, Occasion)> {
     (plans.iter())

@@ -8,7 +8,7 @@ use scheduler_watchdog::decide::decide;
 use scheduler_watchdog::health::Health;
 use scheduler_watchdog::judge;
 use scheduler_watchdog::line::{JobEvent, Kind, Line, Pulse};
-use scheduler_watchdog::plan::Plan;
+use scheduler_watchdog::plan::{Notification, Plan, Verdict};
 use scheduler_watchdog::snapshot::{
     CallError, Container, Deployment, Fleet, LogWindow, Observed, Obstacle, Probe, ServiceFacts,
     Snapshot, Task,
@@ -17,6 +17,8 @@ use scheduler_watchdog::state::State;
 
 /// The task that runs when a test begins, and its stream.
 pub const TASK: &str = "0a1b2c3d";
+/// Another one beside it, where a test has two.
+pub const SECOND_TASK: &str = "9f8e7d6c";
 pub const DEPLOYMENT: &str = "ecs-svc/1111111111111111111";
 
 /// One scheduler with everything that a decision is made from.
@@ -43,6 +45,37 @@ pub fn minutes(n: i64) -> SignedDuration {
 
 pub fn stream(task: &str) -> String {
     format!("app/app/{task}")
+}
+
+/// Half an hour of heartbeats, then silence; the last pass before it was good.
+pub fn falls_silent(more: &str) -> Stage {
+    let mut stage = Stage::new(more);
+    stage.beats(TASK, 30);
+    stage.other_lines();
+    for plan in stage.passes(6) {
+        assert_eq!(plan.verdict, Verdict::Healthy, "{plan}");
+    }
+    stage
+}
+
+/// Two replicas, the second of which falls silent after half an hour; the last pass before it was
+/// good.
+pub fn replica_falls_silent(more: &str) -> Stage {
+    let mut stage = Stage::new(more);
+    stage.other_lines();
+    let since = stage.now - SignedDuration::from_hours(48);
+    stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
+    stage.beats(TASK, 240);
+    stage.beats(SECOND_TASK, 30);
+    for plan in stage.passes(6) {
+        assert_eq!(plan.verdict, Verdict::Healthy, "{plan}");
+    }
+    stage
+}
+
+/// What people are told in these passes.
+pub fn told(plans: &[Plan]) -> Vec<&Notification> {
+    plans.iter().flat_map(|plan| &plan.notifications).collect()
 }
 
 impl Stage {

@@ -1,0 +1,223 @@
+//! A silence: what excuses it, for how long, what is asked because of it, and what is shown.
+
+use jiff::SignedDuration;
+use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
+use scheduler_watchdog::plan::{Occasion, Plan, Reason, Verdict};
+use scheduler_watchdog::snapshot::Observed;
+
+use crate::stage::{
+    SECOND_TASK, Stage, TASK, facts, falls_silent, minutes, replica_falls_silent, task, told,
+};
+
+fn seconds(n: i64) -> SignedDuration {
+    SignedDuration::from_secs(n)
+}
+
+const REPORTS: &str = r#"
+    [[scheduler.job]]
+    name = "reports"
+    cron = "30 0 * * *"
+    max_runtime = "20m"
+"#;
+
+fn verdicts(plans: &[Plan]) -> Vec<Verdict> {
+    plans.iter().map(|plan| plan.verdict).collect()
+}
+
+// What excuses it
+
+#[test]
+fn a_job_that_has_ended_excuses_no_silence() {
+    // Its end is the last line of all.
+    let mut stage = falls_silent(REPORTS);
+    stage.job_ended("reports", seconds(1), SignedDuration::from_millis(20));
+    assert_eq!(
+        verdicts(&stage.passes(2)),
+        [Verdict::Healthy, Verdict::Firing]
+    );
+}
+
+#[test]
+fn a_job_that_the_loop_did_not_wait_for_excuses_no_silence() {
+    let mut stage = falls_silent(REPORTS);
+    let kind = Kind::Job {
+        name: "reports".to_owned(),
+        event: JobEvent::Started,
+        background: true,
+    };
+    stage.push(TASK, seconds(1), kind, "reports");
+    stage.push(TASK, minutes(1), Kind::Heartbeat(Pulse::Idle), "idle");
+    assert_eq!(
+        verdicts(&stage.passes(2)),
+        [Verdict::Healthy, Verdict::Firing]
+    );
+}
+
+/// A run may take twice as long as any before it; then a restart kills nothing any more.
+#[test]
+fn a_job_that_may_be_running_holds_a_restart_for_twice_its_runtime() {
+    let mut stage = falls_silent(REPORTS);
+    // The last heartbeat is of 00:29; five minutes are allowed, and forty for the run.
+    let mut first = None;
+    for plan in stage.passes(12) {
+        if plan.remediation.as_ref().is_some_and(|r| r.allowed()) {
+            first.get_or_insert(plan.at);
+        }
+    }
+    let midnight = Stage::new("").now;
+    assert_eq!(first, Some(midnight + minutes(75)));
+}
+
+#[test]
+fn a_run_that_aborted_shows_that_the_loop_lives() {
+    let mut stage = falls_silent("");
+    stage.abort(minutes(1), "Connection refused");
+    let plans = stage.passes(2);
+    assert_eq!(verdicts(&plans), [Verdict::Healthy, Verdict::Firing]);
+    assert_eq!(plans[0].reason, Reason::NotDueYet);
+}
+
+#[test]
+fn a_heartbeat_of_the_last_two_minutes_is_fresh() {
+    let mut stage = Stage::new("");
+    stage.beats(TASK, 30);
+    stage.passes(5);
+    for (minute, reason) in [
+        (29, Reason::HeartbeatFresh),
+        (31, Reason::HeartbeatFresh),
+        (32, Reason::NotDueYet),
+    ] {
+        stage.now = Stage::new("").now + minutes(minute);
+        assert_eq!(stage.decide().0.reason, reason, "{minute}");
+    }
+}
+
+#[test]
+fn a_task_excuses_a_silence_until_its_time_to_start_is_over() {
+    for (age, expected) in [(179, Verdict::Suspended), (180, Verdict::Firing)] {
+        let mut stage = falls_silent("");
+        stage.wait(5);
+        let started = stage.now - seconds(age);
+        stage.ecs(|facts| facts.tasks[0].started_at = Some(started));
+        assert_eq!(stage.pass().verdict, expected, "{age} s");
+    }
+}
+
+/// A task that took another one's place and never speaks.
+#[test]
+fn a_replica_that_never_spoke_has_its_time_from_its_start_on() {
+    let mut stage = replica_falls_silent("");
+    let now = stage.now;
+    stage.ecs(|f| {
+        let deployment = f.deployments[0].id.clone();
+        f.tasks[1] = task("third", &deployment, now);
+    });
+    // Three minutes to start, and five without a word.
+    let plans = stage.passes(2);
+    assert_eq!(verdicts(&plans), [Verdict::Healthy, Verdict::Firing]);
+    assert_eq!(told(&plans)[0].subject.as_deref(), Some("third"));
+}
+
+// What is asked because of it
+
+#[test]
+fn two_replicas_that_live_need_no_further_evidence() {
+    let mut stage = Stage::new("");
+    let since = stage.now - SignedDuration::from_hours(48);
+    stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
+    stage.beats(TASK, 60);
+    stage.beats(SECOND_TASK, 60);
+    stage.passes(6);
+    let snapshot = stage.snapshot();
+    assert!(snapshot.probe.is_none() && snapshot.service.is_none());
+}
+
+#[test]
+fn trouble_that_is_not_of_the_loop_needs_no_answer_of_ecs() {
+    let mut stage = falls_silent("");
+    stage.beats(TASK, 60);
+    for n in 0..10 {
+        stage.error(seconds(n * 20), "SQLSTATE[42S02]");
+    }
+    let plans = stage.passes(1);
+    assert_eq!(told(&plans)[0].condition, Condition::ErrorSpike);
+    assert!(stage.wait(5).snapshot().service.is_none());
+}
+
+#[test]
+fn a_loop_that_comes_back_is_watched_in_ecs_until_it_is_over() {
+    let mut stage = falls_silent("");
+    stage.passes(1);
+    stage.beats(TASK, 60);
+    stage.wait(5);
+    assert!(stage.snapshot().service.is_some(), "it recovers");
+    stage.look();
+    stage.passes(2);
+    assert!(stage.snapshot().service.is_none(), "it is over");
+}
+
+// What is shown
+
+/// What led to the trouble may have been printed just before the last sign of life.
+#[test]
+fn an_error_just_before_the_silence_is_its_cause() {
+    let fatal = "PHP Fatal error:  Allowed memory size of 134217728 bytes exhausted (tried to allocate 20480 bytes)";
+    for (before, cause) in [(100, "php-memory"), (200, "unknown")] {
+        let mut stage = Stage::new("");
+        stage.other_lines();
+        stage.beats(TASK, 30);
+        stage.error(minutes(29) - seconds(before), fatal);
+        let plans = stage.passes(7);
+        let told = told(&plans);
+        assert_eq!(told[0].condition, Condition::SchedulerSilent);
+        assert_eq!(told[0].cause_id(), cause, "{before} s before");
+    }
+}
+
+#[test]
+fn a_spike_shows_its_newest_errors_and_a_silence_none_of_the_application() {
+    let shown = |plans: &[Plan]| -> Vec<String> {
+        let proof = &told(plans)[0].proof;
+        (proof.iter())
+            .find_map(|fact| match fact {
+                Fact::LastErrors { lines } => Some(lines.clone()),
+                _ => None,
+            })
+            .unwrap_or_default()
+    };
+    let mut stage = falls_silent("");
+    stage.beats(TASK, 30);
+    for n in 0..10 {
+        stage.error(seconds(n * 20), "nothing known");
+    }
+    assert_eq!(shown(&stage.passes(1)), ["nothing known"]);
+    let mut stage = falls_silent("");
+    stage.error(seconds(-30), "nothing known");
+    let plans = stage.passes(1);
+    assert_eq!(told(&plans)[0].condition, Condition::SchedulerSilent);
+    assert_eq!(shown(&plans), Vec::<String>::new());
+}
+
+/// Thrice as many as usual are not enough; more are.
+#[test]
+fn a_spike_is_more_than_thrice_what_is_usual() {
+    for (errors, spike) in [(25, false), (40, true)] {
+        let mut stage = Stage::new("");
+        stage.beats(TASK, 8 * 60);
+        // Ten in five minutes, for seven hours.
+        for n in 0..(7 * 60 * 2) {
+            stage.error(seconds(n * 30), "the usual noise");
+        }
+        stage.passes(7 * 12);
+        for n in 0..errors {
+            stage.error(seconds(n * 7), "more of it");
+        }
+        let plan = stage.wait(5).pass();
+        let found = plan.conditions.contains(&Condition::ErrorSpike);
+        assert_eq!(found, spike, "{errors}: {plan}");
+        let opened = plan.notifications.iter();
+        let opened = opened.filter(|n| n.occasion == Occasion::Opened);
+        assert_eq!(opened.count() == 1, spike, "{errors}");
+    }
+}

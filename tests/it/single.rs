@@ -1,0 +1,193 @@
+//! What is said of single jobs, and how often: missing, late, too long, twice.
+
+use jiff::SignedDuration;
+use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::config::StaleAfter;
+use scheduler_watchdog::line::{JobEvent, Kind};
+use scheduler_watchdog::plan::{Notification, Occasion, Plan, Verdict};
+
+use crate::stage::{SECOND_TASK, Stage, TASK, minutes, stream, told};
+
+fn seconds(n: i64) -> SignedDuration {
+    SignedDuration::from_secs(n)
+}
+
+fn job(name: &str, cron: &str, more: &str) -> String {
+    format!("[[scheduler.job]]\nname = \"{name}\"\ncron = \"{cron}\"\n{more}\n")
+}
+
+fn occasions(plans: &[Plan]) -> Vec<(Condition, Occasion)> {
+    (told(plans).into_iter())
+        .map(|n| (n.condition, n.occasion))
+        .collect()
+}
+
+fn ran(stage: &mut Stage, name: &str, minute: i64) {
+    stage.job_ended(name, minutes(minute) + seconds(1), seconds(0));
+}
+
+fn only(plans: &[Plan], condition: Condition) -> &Notification {
+    let found = told(plans);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].condition, condition);
+    found[0]
+}
+
+/// A line can get lost on its way: where the next run is due soon, it decides.
+#[test]
+fn a_missing_run_of_a_frequent_job_waits_for_the_next_one() {
+    let mut stage = Stage::new(&job("often", "*/5 * * * *", ""));
+    stage.beats(TASK, 120);
+    for minute in (0..120).step_by(5).filter(|m| ![60, 65].contains(m)) {
+        ran(&mut stage, "often", minute);
+    }
+    let plans = stage.passes(22);
+    assert_eq!(occasions(&plans), []);
+    // At 01:10 the run of 01:00 is known to be missing, and that of 01:05 not yet.
+    let pending: Vec<i64> = (plans.iter())
+        .filter(|plan| plan.verdict == Verdict::Pending)
+        .map(|plan| plan.at.duration_since(plans[0].at).as_mins() + 5)
+        .collect();
+    assert_eq!(pending, [70]);
+}
+
+#[test]
+fn two_missing_runs_of_a_frequent_job_are_news_at_the_first_look() {
+    let mut stage = Stage::new(&job("often", "*/5 * * * *", ""));
+    stage.beats(TASK, 120);
+    for minute in (0..60).step_by(5) {
+        ran(&mut stage, "often", minute);
+    }
+    for _ in 0..6 {
+        stage.wait(10).look();
+    }
+    // The runs of 01:00 and 01:05 are missing by now, and neither was at the last look.
+    let plans = [stage.wait(13).pass()];
+    let missing = only(&plans, Condition::JobOverdue);
+    assert!(
+        matches!(missing.proof[0], Fact::MissedRuns { count: 2, .. }),
+        "{:?}",
+        missing.proof
+    );
+}
+
+/// Whoever knows that a daily job is missing need not hear it every four hours.
+#[test]
+fn reminders_of_a_missing_job_keep_to_its_period() {
+    let reminders = |cron: &str| -> Vec<i64> {
+        let mut stage = Stage::new(&job("rare", cron, ""));
+        stage.beats(TASK, 60 * 24 * 3);
+        let plans = stage.passes(12 * 24 * 3 - 24);
+        let times: Vec<_> = told(&plans).iter().map(|n| n.at).collect();
+        (times.iter())
+            .map(|at| at.duration_since(times[0]).as_hours())
+            .collect()
+    };
+    assert_eq!(reminders("0 1 * * *"), [0, 1, 3, 7, 15, 27, 39, 51, 63]);
+    let monthly = reminders("0 1 2 * *");
+    assert_eq!(monthly, [0, 24], "and the next after two days");
+}
+
+/// The loop was busy with something else when the job was due.
+#[test]
+fn a_missing_run_that_fell_into_a_pause_is_told_with_the_pause() {
+    let missing = |minute: i64| -> Vec<Fact> {
+        let mut stage = Stage::new(&job("hourly", &format!("{minute} * * * *"), ""));
+        stage.scheduler.stale_after = StaleAfter::Fixed(minutes(30));
+        stage.beats(TASK, 25);
+        stage.wait(40).beats(TASK, 60);
+        stage.wait(-40);
+        let plans = stage.passes(16);
+        let missing = only(&plans, Condition::JobOverdue);
+        let pauses = missing.proof.iter().filter_map(|fact| match fact {
+            Fact::Paused { .. } => Some(fact.clone()),
+            _ => None,
+        });
+        pauses.collect()
+    };
+    let start = Stage::new("").now;
+    let pause = Fact::Paused {
+        from: start + minutes(24),
+        until: start + minutes(40),
+    };
+    assert_eq!(missing(30), [pause]);
+    assert_eq!(missing(20), [], "before the pause");
+    assert_eq!(missing(50), [], "after the pause");
+}
+
+/// It is over; the next run tells whether it was the only one.
+#[test]
+fn a_run_that_took_too_long_is_told_once() {
+    let mut stage = Stage::new(&job("nightly", "0 1 * * *", "max_runtime = \"5m\""));
+    stage.beats(TASK, 70);
+    stage.job_ended("nightly", minutes(70), minutes(10));
+    stage.wait(70).beats(TASK, 60 * 20);
+    stage.wait(-70);
+    let plans = stage.passes(12 * 20);
+    only(&plans, Condition::JobOverrun);
+}
+
+#[test]
+fn a_run_may_take_as_long_as_it_may() {
+    for (took, told) in [(300, false), (301, true)] {
+        let mut stage = Stage::new(&job("nightly", "0 1 * * *", "max_runtime = \"5m\""));
+        stage.beats(TASK, 65);
+        stage.job_ended("nightly", minutes(65) + seconds(1), seconds(took));
+        stage.wait(65).beats(TASK, 60);
+        stage.wait(-65);
+        let overrun = (stage.passes(16).iter()).any(|p| !p.conditions.is_empty());
+        assert_eq!(overrun, told, "{took} s");
+    }
+}
+
+/// A replica that starts the same job at the same minute, again and again.
+#[test]
+fn runs_on_two_streams_are_told_with_both_streams() {
+    let mut stage = Stage::new(&job("hourly", "0 * * * *", ""));
+    stage.beats(TASK, 60 * 5);
+    stage.beats(SECOND_TASK, 60 * 5);
+    let kind = Kind::Job {
+        name: "hourly".to_owned(),
+        event: JobEvent::Ended { took: None },
+        background: false,
+    };
+    for hour in 1..4 {
+        for task in [TASK, SECOND_TASK] {
+            stage.push(
+                task,
+                minutes(60 * hour) + seconds(2),
+                kind.clone(),
+                "hourly",
+            );
+        }
+    }
+    let plans = stage.passes(14);
+    let twice = only(&plans, Condition::DuplicateRuns);
+    let Fact::Twice { streams, .. } = &twice.proof[0] else {
+        panic!("{:?}", twice.proof);
+    };
+    let mut streams = streams.clone();
+    streams.sort();
+    assert_eq!(streams, [stream(TASK), stream(SECOND_TASK)]);
+}
+
+#[test]
+fn three_jobs_are_told_one_by_one_and_four_as_one() {
+    let messages = |jobs: i64| -> Vec<Option<String>> {
+        let tables: String = (0..jobs)
+            .map(|n| job(&format!("job:{n}"), "0 1 * * *", ""))
+            .collect();
+        let mut stage = Stage::new(&tables);
+        stage.beats(TASK, 60 * 4);
+        let plans = stage.passes(12 * 3);
+        let opened = told(&plans).into_iter();
+        opened
+            .filter(|n| n.occasion == Occasion::Opened)
+            .map(|n| n.subject.clone())
+            .collect()
+    };
+    let names =
+        |n: i64| -> Vec<Option<String>> { (0..n).map(|n| Some(format!("job:{n}"))).collect() };
+    assert_eq!(messages(3), names(3));
+    assert_eq!(messages(4), [None]);
+}
