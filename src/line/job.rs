@@ -75,7 +75,9 @@ pub fn job_name(raw: &str) -> String {
         let simpler = bounded(simpler(name), MAX_NAME).trim();
         if simpler.len() == name.len() {
             // What stands in place of a secret can be longer than it was.
-            return bounded(&safe::command(name), MAX_NAME).trim_end().to_owned();
+            return bounded(&safe::command(name), MAX_NAME)
+                .trim_end()
+                .to_owned();
         }
         name = simpler;
     }

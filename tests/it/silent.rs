@@ -159,18 +159,19 @@ fn a_loop_that_comes_back_is_watched_in_ecs_until_it_is_over() {
 
 // What is shown
 
-/// What led to the trouble may have been printed just before the last sign of life.
+/// What took the tasks down may have been printed just before the last sign of life.
 #[test]
-fn an_error_just_before_the_silence_is_its_cause() {
+fn an_error_just_before_the_last_heartbeat_is_why_no_task_runs() {
     let fatal = "PHP Fatal error:  Allowed memory size of 134217728 bytes exhausted (tried to allocate 20480 bytes)";
     for (before, cause) in [(100, "php-memory"), (200, "unknown")] {
         let mut stage = Stage::new("");
         stage.other_lines();
         stage.beats(TASK, 30);
-        stage.error(minutes(29) - seconds(before), fatal);
+        stage.abort(minutes(29) - seconds(before), fatal);
+        stage.ecs(|facts| facts.tasks.clear());
         let plans = stage.passes(7);
         let told = told(&plans);
-        assert_eq!(told[0].condition, Condition::SchedulerSilent);
+        assert_eq!(told[0].condition, Condition::ServiceDown);
         assert_eq!(told[0].cause_id(), cause, "{before} s before");
     }
 }
