@@ -94,7 +94,10 @@ impl Turns {
         let waiting = Waiting::join(self, since, due);
         let mut wake_up = due;
         loop {
-            sleep_until(wake_up).await;
+            // A timer takes a millisecond or two to tell that it is time already.
+            if wake_up > Instant::now() {
+                sleep_until(wake_up).await;
+            }
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             match self.with(|queue| queue.take(waiting.ticket, self.gap)) {
