@@ -85,6 +85,7 @@ def run(target, seconds):
             f"-max_total_time={seconds}",
             f"-max_len={longest}",
             f"-timeout={LONGEST}",
+            f"-report_slow_units={LONGEST}",
             f"-rss_limit_mb={MOST_MEMORY}",
             f"-dict={FUZZ / 'words.dict'}",
             f"-artifact_prefix={artifacts}/",
