@@ -37,8 +37,9 @@ TARGETS = {
     "health": ([], 512),
 }
 
-# What is kept of one target, in bytes: it is read by people, and run by every test.
-MOST_KEPT = 24 * 1024
+# What is kept of one target at a time, in inputs, and in all, in bytes: people read it, and every test runs it.
+MOST_NEW = 16
+MOST_KEPT = 16 * 1024
 
 # A single input that takes longer, in seconds on a clock that a busy machine does not stop, or more memory, in MiB,
 # is a finding.
@@ -116,7 +117,7 @@ def run(target, seconds):
 
 
 def keep(target):
-    """Keeps the smallest inputs that reach what neither the seeds nor the kept ones do."""
+    """Keeps the richest inputs of those that reach what neither the seeds nor the kept ones do."""
     grown, kept, seeds, longest = corpora(target)
     with tempfile.TemporaryDirectory() as directory:
         known = Path(directory) / "known"
@@ -134,15 +135,14 @@ def keep(target):
         before = set(known.iterdir())
         merge = [binary(target), "-set_cover_merge=1", f"-max_len={longest}", f"-timeout={LONGEST}", known, texts]
         subprocess.run(merge, cwd=ROOT, capture_output=True, check=True)
-        new = sorted(set(known.iterdir()) - before, key=lambda file: file.stat().st_size)
-        bytes_kept = sum(file.stat().st_size for file in kept.iterdir())
+        new = sorted(set(known.iterdir()) - before, key=lambda file: file.stat().st_size, reverse=True)
+        room = MOST_KEPT - sum(file.stat().st_size for file in kept.iterdir())
         count = 0
         for file in new:
-            bytes_kept += file.stat().st_size
-            if bytes_kept > MOST_KEPT:
-                break
-            shutil.copyfile(file, kept / file.name[:12])
-            count += 1
+            if count < MOST_NEW and file.stat().st_size <= room:
+                shutil.copyfile(file, kept / file.name[:12])
+                room -= file.stat().st_size
+                count += 1
     print(f"{target}: {count} of {len(new)} inputs kept")
 
 
