@@ -61,8 +61,9 @@ impl<'a> StateTable<'a> {
         serde_json::from_str(item["state"]["S"].as_str().unwrap()).unwrap()
     }
 
-    /// Makes the watchdog's last look, and what it then decided, so many minutes older. Looks within a minute count as one, and a restart waits for some minutes;
-    /// the tests do not. What the log and ECS say is not touched.
+    /// Makes the watchdog's last look, and what it then decided, so many minutes older. Looks within a
+    /// minute count as one, and a restart waits for some minutes; the tests do not. What the log and
+    /// ECS say is not touched.
     pub fn pass_minutes(&self, scheduler: &str, minutes: i64) {
         let mut item = self.item(scheduler).unwrap();
         let mut state = self.state(scheduler);
@@ -77,7 +78,13 @@ impl<'a> StateTable<'a> {
         };
         earlier(&mut state["looked_at"]);
         for incident in state["incidents"].as_array_mut().into_iter().flatten() {
-            for field in ["found_at", "fired_at", "notified_at"] {
+            for field in [
+                "found_at",
+                "fired_at",
+                "steady_since",
+                "condition_since",
+                "notified_at",
+            ] {
                 if incident.get(field).is_some() {
                     earlier(&mut incident[field]);
                 }
