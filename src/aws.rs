@@ -4,6 +4,7 @@
 //! keep their connections, so a healthy pass builds and calls DynamoDB's and Logs' alone.
 //! [`AwsWorld`] lives for one pass. This is the only file that reads a clock.
 
+mod connect;
 mod ecs;
 mod insights;
 mod obstacle;
@@ -24,7 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::{Ecs, Endpoint, Limits, Scheduler};
+use crate::config::{Ecs, Endpoint, Environment, Limits, Scheduler};
 use crate::health::Health;
 use crate::http::Http;
 use crate::message::Message;
@@ -85,6 +86,15 @@ pub struct Aws {
 const STORE_CALLS: usize = 64;
 
 impl Aws {
+    /// Takes region, credentials and endpoints from the variables that Lambda sets, and users beside
+    /// them. Calls no service.
+    ///
+    /// # Errors
+    /// No region is configured.
+    pub fn of_function(environment: &Environment) -> Result<Self, CallError> {
+        Self::new(connect::of_function(environment))
+    }
+
     /// Finds region, credentials and endpoint where the AWS tools find them: environment
     /// (`AWS_ENDPOINT_URL` included), profile, container, instance. Calls no service.
     ///
@@ -111,8 +121,9 @@ impl Aws {
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
             .build();
-        let mut config = config
-            .into_builder()
+        let http = config.http_client();
+        let mut config = (config.into_builder())
+            .http_client(http.unwrap_or_else(connect::http_client))
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
         // So that CloudTrail tells the watchdog's calls from others of the same role.

@@ -8,6 +8,7 @@ Run it with the Python of .tools/ministack and MiniStack's own environment varia
 EMULATOR_SECONDS_PER_MINUTE (default 60) makes the minutes of `rate(…)` schedules shorter. No other clock changes.
 EMULATOR_SERVICE_AGE_MINUTES (default 0) makes an ECS service and its tasks that old when it is created, and a task that
 EventBridge Scheduler starts. What is deployed or run later by others is new.
+EMULATOR_HTTP=1.1 leaves HTTP/2 out, over TLS too.
 
 Every correction replaces one function of MiniStack 1.5 and stops with an error if that function is gone.
 """
@@ -16,6 +17,7 @@ import json
 import os
 from datetime import datetime, timedelta, timezone
 
+from hypercorn.config import Config
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
@@ -244,6 +246,9 @@ replace(
     ),
 )
 
+
+if os.environ.get("EMULATOR_HTTP") == "1.1":
+    Config.alpn_protocols = ["http/1.1"]
 
 if __name__ == "__main__":
     app.main()

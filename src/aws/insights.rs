@@ -104,7 +104,7 @@ async fn log(world: &AwsWorld<'_>, look: &Look<'_>) -> Option<Result<LogWindow, 
     let query = Query {
         world,
         groups: &look.scheduler.log_groups,
-        text: query::log(prefix, coarse.as_deref(), MOST_ROWS),
+        text: query::log(prefix, coarse, MOST_ROWS),
         prefixes: vec![prefix],
         from: look.from,
         until: look.until,
@@ -121,7 +121,7 @@ fn shared<'a>(world: &'a AwsWorld<'a>, looks: &'a [Look<'a>]) -> Option<Query<'a
     let prefixes: Vec<&str> = (looks.iter())
         .map(|look| look.scheduler.log_stream_prefix.as_str())
         .collect();
-    let coarse: Vec<Option<String>> = (looks.iter())
+    let coarse: Vec<Option<&str>> = (looks.iter())
         .map(|look| look.scheduler.preset.coarse_filter())
         .collect();
     Some(Query {

@@ -31,7 +31,7 @@ async fn main() -> Result<(), Error> {
             environment.get("WATCHDOG_LOG").unwrap_or("info"),
         ))
         .init();
-    let aws = Aws::load().await?;
+    let aws = Aws::of_function(&environment)?;
     // Until it can be used, each wake-up reads it again: what is wrong outside this process, such
     // as a parameter or a permission, can be mended while it lives.
     let config = OnceCell::new();

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use jiff::SignedDuration;
-use regex::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::clean::{bounded, clean};
 use crate::message::safe;
@@ -19,22 +19,40 @@ const MAX_COMMAND: usize = 4 * 1024;
 /// back must be one.
 const LONGEST_RUN: SignedDuration = SignedDuration::from_hours(366 * 24);
 
-/// Wrappings around a command; `command` is what is inside.
-static WRAPPINGS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
-    [
-        // As the task line shows it.
-        r"^\[(?<command>.+)\]$",
-        // In the background: the command, then Laravel's own bookkeeping.
-        r"^\((?<command>.+?)\s*; .*schedule:finish.*$",
-        r#"^start /b cmd (?:/v:on )?/c "\((?<command>.+?) & .*schedule:finish.*$"#,
-        r"^(?<command>.+?)\s*&$",
-        // As another user.
-        r"^sudo -u \S+ -- sh -c '(?<command>.+)'$",
-        // With its output redirected.
-        r#"^(?<command>.+?)(?:\s+(?:[0-9]|&)?>{1,2}\s*(?:&[0-9]|'[^']*'|"[^"]*"|[^\s'"&]+))+$"#,
-    ]
-    .map(regex)
-});
+/// Wrappings around a command, each with a text that it cannot be without; `command` is what is
+/// inside.
+static WRAPPINGS: [(&str, LazyLock<Regex>); 6] = [
+    // As the task line shows it.
+    ("[", LazyLock::new(|| regex(r"^\[(?<command>.+)\]$"))),
+    // In the background: the command, then Laravel's own bookkeeping.
+    (
+        "schedule:finish",
+        LazyLock::new(|| regex(r"^\((?<command>.+?)\s*; .*schedule:finish.*$")),
+    ),
+    (
+        "start /b cmd",
+        LazyLock::new(|| {
+            regex(
+                r#"^start /b cmd (?:/v:on )?/c "\((?<command>.+?) & .*schedule:finish.*$"#,
+            )
+        }),
+    ),
+    ("&", LazyLock::new(|| regex(r"^(?<command>.+?)\s*&$"))),
+    // As another user.
+    (
+        "sudo -u",
+        LazyLock::new(|| regex(r"^sudo -u \S+ -- sh -c '(?<command>.+)'$")),
+    ),
+    // With its output redirected.
+    (
+        ">",
+        LazyLock::new(|| {
+            regex(
+                r#"^(?<command>.+?)(?:\s+(?:[0-9]|&)?>{1,2}\s*(?:&[0-9]|'[^']*'|"[^"]*"|[^\s'"&]+))+$"#,
+            )
+        }),
+    ),
+];
 
 /// The PHP binary with its options, and `artisan`, each quoted or not. Other commands keep
 /// their directory: it can be all that tells two of them apart.
@@ -48,12 +66,15 @@ static ARTISAN: LazyLock<Regex> = LazyLock::new(|| {
     ))
 });
 
+/// Compiles an expression for bytes: its classes hold other letters too, without all of Unicode in
+/// them, which takes a starting function milliseconds. What it finds ends beside ASCII characters.
 #[expect(
     clippy::expect_used,
     reason = "the patterns above, which a test compiles"
 )]
 fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("a pattern of this file is valid")
+    let mut pattern = RegexBuilder::new(pattern);
+    (pattern.unicode(false).build()).expect("a pattern of this file is valid")
 }
 
 /// The name by which a job is known, however the scheduler spells its command: without
@@ -85,15 +106,19 @@ pub fn job_name(raw: &str) -> String {
 
 /// `name` with one wrapping less, if it has any.
 fn simpler(name: &str) -> &str {
-    let inner = WRAPPINGS
-        .iter()
-        .find_map(|wrapping| wrapping.captures(name)?.name("command"));
+    let inner = (WRAPPINGS.iter())
+        .filter(|(needed, _)| name.contains(needed))
+        .find_map(|(_, wrapping)| wrapping.captures(name.as_bytes())?.name("command"))
+        .and_then(|command| name.get(command.range()));
     if let Some(inner) = inner {
-        return inner.as_str();
+        return inner;
     }
-    ARTISAN
-        .find(name)
-        .map_or(name, |found| &name[found.end()..])
+    if !name.contains("artisan") {
+        return name;
+    }
+    (ARTISAN.find(name.as_bytes()))
+        .and_then(|found| name.get(found.end()..))
+        .unwrap_or(name)
 }
 
 /// A duration as schedulers print it: `124.73ms`, `1,518ms`, `1m 12s`, `1 Sek.`, `1秒`,

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use regex::{Captures, Regex, RegexBuilder};
 use serde::Deserialize;
 
-use crate::pattern::{Expression, Index, required};
+use crate::pattern::{Expression, Index};
 
 /// The preset files, by name.
 const BUILT_IN: [(&str, &str); 9] = [
@@ -93,8 +93,11 @@ pub struct Preset(Arc<Inner>);
 
 struct Inner {
     patterns: Vec<Pattern>,
-    index: Index,
+    /// Of the patterns.
+    index: OnceLock<Index>,
     blocks: Vec<Block>,
+    /// See [`Preset::coarse_filter`].
+    coarse: OnceLock<Option<String>>,
     /// What everything above was compiled from.
     specs: Vec<PatternSpec>,
     block_specs: BTreeMap<String, BlockSpec>,
@@ -446,33 +449,37 @@ impl Preset {
     /// message that the reader can use: heartbeats, jobs, errors and the lines that belong to
     /// them. Slashes in it are not escaped. `None` where a pattern requires no word, so that
     /// nothing can be left out.
-    pub fn coarse_filter(&self) -> Option<String> {
+    pub fn coarse_filter(&self) -> Option<&str> {
+        let coarse = &self.0.coarse;
+        coarse.get_or_init(|| self.find_coarse_filter()).as_deref()
+    }
+
+    fn find_coarse_filter(&self) -> Option<String> {
         let mut bodies = BTreeSet::new();
-        for (pattern, compiled) in self.0.specs.iter().zip(&self.0.patterns) {
-            if compiled.matters() {
-                bodies.extend(coarse(&pattern.pattern, pattern.coarse.as_deref())?);
+        for (spec, pattern) in self.0.specs.iter().zip(&self.0.patterns) {
+            if pattern.matters() {
+                bodies.extend(coarse(&pattern.expression, spec.coarse.as_deref())?);
             }
         }
-        for block in self.0.block_specs.values() {
-            for line in &block.line {
-                bodies.extend(coarse(&line.pattern, line.coarse.as_deref())?);
+        for (spec, block) in self.0.block_specs.values().zip(&self.0.blocks) {
+            for (spec, (line, _)) in spec.line.iter().zip(&block.lines) {
+                bodies.extend(coarse(line, spec.coarse.as_deref())?);
             }
             if let Some(end) = &block.end {
-                bodies.extend(coarse(end, block.coarse.as_deref())?);
+                bodies.extend(coarse(end, spec.coarse.as_deref())?);
             }
         }
         // A text that contains another is found by it already. (Of expressions that cannot
         // be said: one of their branches contains it.)
-        let is_text = |body: &str| regex::escape(body) == *body;
-        let (at_start, anywhere): (Vec<&str>, Vec<&str>) = bodies
-            .iter()
-            .map(String::as_str)
-            .filter(|body| {
-                !is_text(body)
-                    || !bodies.iter().any(|other| {
-                        other != body && is_text(other) && body.contains(other.as_str())
-                    })
-            })
+        let is_text = |body: &&str| regex::escape(body) == *body;
+        let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+        let texts: Vec<&str> = bodies.iter().copied().filter(is_text).collect();
+        let is_found = |body: &&str| {
+            let by = |text: &&str| text != body && body.contains(text);
+            is_text(body) && texts.iter().any(by)
+        };
+        let (at_start, anywhere): (Vec<&str>, Vec<&str>) = (bodies.into_iter())
+            .filter(|body| !is_found(body))
             .partition(|body| body.starts_with('^'));
         let at_start: Vec<&str> = at_start.iter().map(|body| &body[1..]).collect();
         let at_start = match at_start.as_slice() {
@@ -495,8 +502,9 @@ impl Preset {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Preset(Arc::new(Inner {
             patterns,
-            index: Index::new(specs.iter().map(|spec| spec.pattern.as_str())),
+            index: OnceLock::new(),
             blocks: block_specs.values().map(Block::compile).collect(),
+            coarse: OnceLock::new(),
             specs,
             block_specs,
             truths,
@@ -505,8 +513,11 @@ impl Preset {
 
     /// The first pattern that matches a cleaned line: its number, and what it captures.
     pub(super) fn classify<'t>(&self, line: &'t str) -> Option<(usize, &Pattern, Captures<'t>)> {
-        let possible = self.0.index.possible(line);
-        (self.0.patterns.iter().zip(possible).enumerate())
+        let patterns = &self.0.patterns;
+        let expressions = || patterns.iter().map(|pattern| &pattern.expression);
+        let index = (self.0.index).get_or_init(|| Index::new(expressions()));
+        let possible = index.possible(line);
+        (patterns.iter().zip(possible).enumerate())
             .filter(|(_, (_, is_possible))| *is_possible)
             .find_map(|(index, (pattern, _))| Some((index, pattern, pattern.captures(line)?)))
     }
@@ -523,7 +534,7 @@ impl fmt::Debug for Preset {
 }
 
 /// What the coarse filter needs for one expression.
-fn coarse(pattern: &str, explicit: Option<&str>) -> Option<BTreeSet<String>> {
+fn coarse(expression: &Expression, explicit: Option<&str>) -> Option<BTreeSet<String>> {
     match explicit {
         Some(body) => {
             let end = body.strip_suffix('$').map(|_| LINE_END);
@@ -533,7 +544,7 @@ fn coarse(pattern: &str, explicit: Option<&str>) -> Option<BTreeSet<String>> {
             });
             Some(BTreeSet::from([body + end.unwrap_or_default()]))
         }
-        None => required(pattern),
+        None => expression.required().cloned(),
     }
 }
 
@@ -852,7 +863,8 @@ mod tests {
     #[test]
     fn the_coarse_filter_suits_the_log_service() {
         for name in Preset::names() {
-            let body = Preset::named(name).unwrap().coarse_filter().unwrap();
+            let preset = Preset::named(name).unwrap();
+            let body = preset.coarse_filter().unwrap();
             assert!(body.len() < 5000, "{} bytes", body.len());
             assert!(!body.contains("(?<") && !body.contains("(?="), "{body}");
             for dull in [

@@ -51,7 +51,7 @@ impl Builder {
     /// Keeps the lines that one of the schedulers can use. Of the others, only their times are
     /// kept: they prove that the logs are alive.
     pub fn new<'s>(schedulers: impl IntoIterator<Item = &'s Scheduler>) -> Self {
-        let mut bodies: Vec<String> = Vec::new();
+        let mut bodies: Vec<&str> = Vec::new();
         let mut all = false;
         for scheduler in schedulers {
             match scheduler.preset.coarse_filter() {

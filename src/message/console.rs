@@ -24,7 +24,7 @@ pub(super) fn logs(
 ) -> String {
     let link = |query: &str| insights(region, &scheduler.log_groups, query, from, until);
     let filter = scheduler.preset.coarse_filter();
-    let full = filter.map(|filter| link(&query(scheduler, Some(&filter))));
+    let full = filter.map(|filter| link(&query(scheduler, Some(filter))));
     let fits = |link: &String| link.len() <= LONGEST;
     (full.filter(fits))
         .or_else(|| Some(link(&query(scheduler, Some(WORDS)))).filter(fits))

@@ -191,21 +191,28 @@ const MARKED: [&str; 21] = [
 static SECRET: LazyLock<[Expression; 21]> = LazyLock::new(|| MARKED.map(Expression::new));
 
 /// Most texts hold nothing of the kind, and most of the expressions are never needed.
-static WORDS: LazyLock<Index> = LazyLock::new(|| Index::new(MARKED.into_iter()));
+static WORDS: LazyLock<Index> = LazyLock::new(|| Index::new(SECRET.iter()));
 
-/// Forty characters as AWS makes its secret keys.
-static LONG: LazyLock<Regex> = LazyLock::new(|| compile(r"[A-Za-z0-9/+=_-]{40,}"));
+/// The length of AWS's secret keys.
+const LONG_TOKEN: usize = 40;
+
+/// Characters as AWS makes its secret keys of.
+static LONG: LazyLock<Regex> =
+    LazyLock::new(|| compile(&format!("[A-Za-z0-9/+=_-]{{{LONG_TOKEN},}}")));
 
 /// Replaces what may be secret: keys, tokens, passwords, credentials in URLs, the bindings of
 /// SQL statements.
 pub fn redact(text: &str) -> String {
     let text = redact_marked(text);
+    if text.len() < LONG_TOKEN {
+        return text;
+    }
     let long = LONG.replace_all(&text, |found: &Captures<'_>| {
         let token = &found[0];
         let count = |is: fn(&char) -> bool| token.chars().filter(is).count();
         // Paths, class names and hexadecimal ids are as long, but not as mixed. A secret key of
         // AWS has 40 characters, now and then with a single digit among them.
-        let least_digits = if token.len() == 40 { 1 } else { 2 };
+        let least_digits = if token.len() == LONG_TOKEN { 1 } else { 2 };
         let mixed = count(char::is_ascii_uppercase) >= 3
             && count(char::is_ascii_lowercase) >= 3
             && count(char::is_ascii_digit) >= least_digits;
@@ -218,6 +225,10 @@ pub fn redact(text: &str) -> String {
 /// Replaces what is known to be secret by the words around it or by its shape. Unlike
 /// [`redact`] it leaves long names alone: those of tables and topics, say.
 pub fn redact_marked(text: &str) -> String {
+    // Most jobs have no arguments, and to prepare the expressions takes a starting function a while.
+    if text.is_empty() {
+        return String::new();
+    }
     let possible = WORDS.possible(text);
     let secrets = SECRET
         .iter()
