@@ -10,7 +10,9 @@ use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::Regex;
-use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::ast::{
+    Ast, ClassBracketed, ClassSet, ClassSetItem, RepetitionKind, RepetitionRange, parse::Parser,
+};
 
 /// Texts shorter than this many bytes occur everywhere and would filter nothing.
 const MIN_LENGTH: usize = 3;
@@ -19,6 +21,7 @@ const MIN_LENGTH: usize = 3;
 /// a healthy log needs two, and a function that starts should not wait for the others.
 pub(crate) struct Expression {
     pattern: String,
+    /// Found out from its syntax alone: what else it takes to compile it takes most of the time.
     required: OnceLock<Option<BTreeSet<String>>>,
     compiled: OnceLock<Regex>,
 }
@@ -45,7 +48,7 @@ impl Expression {
     /// lines cannot; so a text consists of words with single spaces between them.
     pub fn required(&self) -> Option<&BTreeSet<String>> {
         (self.required)
-            .get_or_init(|| required_by(&regex_syntax::parse(&self.pattern).ok()?))
+            .get_or_init(|| required_by(&Parser::new().parse(&self.pattern).ok()?))
             .as_ref()
     }
 
@@ -110,9 +113,9 @@ impl Index {
     }
 }
 
-fn required_by(hir: &Hir) -> Option<BTreeSet<String>> {
+fn required_by(ast: &Ast) -> Option<BTreeSet<String>> {
     let mut search = Search::default();
-    search.walk(hir);
+    search.walk(ast);
     search.finish_run();
     // The best filter is the one whose shortest text is longest; of those, the simplest.
     search.found.into_iter().max_by_key(|texts| {
@@ -130,26 +133,33 @@ struct Search {
 }
 
 impl Search {
-    fn walk(&mut self, hir: &Hir) {
-        match hir.kind() {
-            HirKind::Empty | HirKind::Look(_) => {}
-            HirKind::Literal(literal) => match std::str::from_utf8(&literal.0) {
-                Ok(text) => text.chars().for_each(|char| self.push(Some(char))),
-                Err(_) => self.push(None),
-            },
-            HirKind::Class(class) => self.push(the_letter(class)),
-            HirKind::Capture(capture) => self.walk(&capture.sub),
-            HirKind::Concat(parts) => parts.iter().for_each(|part| self.walk(part)),
-            HirKind::Alternation(branches) => {
+    fn walk(&mut self, ast: &Ast) {
+        match ast {
+            Ast::Empty(_) | Ast::Flags(_) | Ast::Assertion(_) => {}
+            Ast::Literal(literal) => self.push(Some(literal.c)),
+            Ast::ClassBracketed(class) => self.push(the_letter(class)),
+            Ast::Dot(_) | Ast::ClassPerl(_) | Ast::ClassUnicode(_) => self.push(None),
+            Ast::Group(group) => self.walk(&group.ast),
+            Ast::Concat(concat) => concat.asts.iter().for_each(|part| self.walk(part)),
+            Ast::Alternation(alternation) => {
                 self.finish_run();
-                let each: Option<Vec<_>> = branches.iter().map(required_by).collect();
+                let each: Option<Vec<_>> = alternation.asts.iter().map(required_by).collect();
                 self.found
                     .extend(each.map(|each| each.into_iter().flatten().collect()));
             }
-            HirKind::Repetition(repetition) => {
+            Ast::Repetition(repetition) => {
                 self.finish_run();
-                if repetition.min > 0 {
-                    self.found.extend(required_by(&repetition.sub));
+                let least = match &repetition.op.kind {
+                    RepetitionKind::ZeroOrOne | RepetitionKind::ZeroOrMore => 0,
+                    RepetitionKind::OneOrMore => 1,
+                    RepetitionKind::Range(range) => match *range {
+                        RepetitionRange::Exactly(least)
+                        | RepetitionRange::AtLeast(least)
+                        | RepetitionRange::Bounded(least, _) => least,
+                    },
+                };
+                if least > 0 {
+                    self.found.extend(required_by(&repetition.ast));
                 }
             }
         }
@@ -173,7 +183,8 @@ impl Search {
     }
 }
 
-/// ASCII words, and letters that have no case (how other letters fold is up to the engine).
+/// ASCII words, and letters that have no case (how other letters fold is up to the engine). That `(?i)`
+/// takes the long s and the Kelvin sign for cases of s and k is left out: nobody prints them in a log.
 fn is_word(char: char) -> bool {
     char.is_ascii_alphanumeric()
         || char == '_'
@@ -183,25 +194,21 @@ fn is_word(char: char) -> bool {
             && !char.is_uppercase())
 }
 
-/// The letter of a class that holds one letter in all its cases, as `(?i)` makes them. The
-/// long s and the Kelvin sign count as cases of s and k; that nobody prints them in a log
-/// is the one liberty taken here.
-fn the_letter(class: &Class) -> Option<char> {
-    let Class::Unicode(class) = class else {
+/// The letter of a class that holds one letter in both its cases, such as `[Ss]`.
+fn the_letter(class: &ClassBracketed) -> Option<char> {
+    let ClassSet::Item(item) = &class.kind else {
         return None;
     };
-    let mut chars = class
-        .iter()
-        .take(4)
-        .flat_map(|range| (range.start()..=range.end()).take(4));
-    let letter = chars.next()?.to_ascii_lowercase();
-    chars
-        .all(|char| match char {
-            'ſ' => letter == 's',
-            '\u{212a}' => letter == 'k',
-            _ => char.to_ascii_lowercase() == letter,
-        })
-        .then_some(letter)
+    let items = match item {
+        ClassSetItem::Union(union) => union.items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let mut letters = items.iter().map(|item| match item {
+        ClassSetItem::Literal(literal) => Some(literal.c.to_ascii_lowercase()),
+        _ => None,
+    });
+    let letter = letters.next()??;
+    (!class.negated && letters.all(|other| other == Some(letter))).then_some(letter)
 }
 
 #[cfg(test)]
@@ -234,6 +241,12 @@ mod tests {
             (r"\[ERROR\] Scheduler", "scheduler"),
             ("x{3,5}abc", "abc"),
             ("[a-z]abc", "abc"),
+            ("[Ss]chedule[r]", "scheduler"),
+            ("x[^a]bcd", "bcd"),
+            ("(?x) ab c # def", "abc"),
+            ("(?:abc){0,3}", ""),
+            ("ab(?i:C)(?<d>d)", "abcd"),
+            ("foo1|foo22", "foo1 or foo22"),
         ] {
             let expression = Expression::new(pattern);
             let found: Vec<&str> = (expression.required().into_iter().flatten())

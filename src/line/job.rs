@@ -32,9 +32,7 @@ static WRAPPINGS: [(&str, LazyLock<Regex>); 6] = [
     (
         "start /b cmd",
         LazyLock::new(|| {
-            regex(
-                r#"^start /b cmd (?:/v:on )?/c "\((?<command>.+?) & .*schedule:finish.*$"#,
-            )
+            regex(r#"^start /b cmd (?:/v:on )?/c "\((?<command>.+?) & .*schedule:finish.*$"#)
         }),
     ),
     ("&", LazyLock::new(|| regex(r"^(?<command>.+?)\s*&$"))),

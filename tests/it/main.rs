@@ -18,6 +18,7 @@ mod decide;
 mod due;
 mod e2e;
 mod examples;
+mod faulty;
 mod fleet;
 mod found;
 mod health;

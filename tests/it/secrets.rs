@@ -12,10 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 use scheduler_watchdog::aws::PassContext;
 use scheduler_watchdog::check;
-use scheduler_watchdog::config::{
-    Config, Ecs, Endpoint, Environment, Language, Origin, Scheduler, load,
-};
-use scheduler_watchdog::health::Health;
+use scheduler_watchdog::config::{Config, Endpoint, Environment, Language, Origin, load};
 use scheduler_watchdog::http::Http;
 use scheduler_watchdog::lambda::{self, Memory};
 use scheduler_watchdog::local::{Files, LocalWorld};
@@ -26,14 +23,13 @@ use scheduler_watchdog::plan::{CureKind, Remediation};
 use scheduler_watchdog::replay::{self, Format, Options, Schedule, Watcher};
 use scheduler_watchdog::report;
 use scheduler_watchdog::silence::OneOff;
-use scheduler_watchdog::snapshot::{
-    CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts,
-};
+use scheduler_watchdog::snapshot::{CallError, Obstacle};
 use scheduler_watchdog::state::State;
-use scheduler_watchdog::world::{StoreError, Version, World};
+use scheduler_watchdog::world::World;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::faulty::{Faults, Faulty};
 use crate::server::Server;
 
 /// Where others write, and the word that stands before the secret there.
@@ -398,7 +394,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn of(day: &Day) -> Self {
+    fn of(day: &Day) -> Faulty<Self> {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| {
             let path = directory.path().join(name);
@@ -411,12 +407,12 @@ impl Stage {
             service: Some(write("service.jsonl", day.service())),
             state: None,
         };
-        Self {
+        Faulty(Self {
             world: LocalWorld::read(&config, &files, &mut |note| panic!("{note}")).unwrap(),
             config,
             kind: day.kind,
             _directory: directory,
-        }
+        })
     }
 
     /// Keys that are told by their shape alone are hidden where the answers of AWS are read; see
@@ -428,82 +424,31 @@ impl Stage {
     }
 
     fn is_in(&self, span: &std::ops::Range<i64>) -> bool {
-        (time(span.start)..time(span.end)).contains(&self.now())
+        (time(span.start)..time(span.end)).contains(&self.world.now())
     }
 }
 
-impl World for Stage {
-    fn now(&self) -> Timestamp {
-        self.world.now()
+impl Faults for Stage {
+    fn files(&self) -> &LocalWorld {
+        &self.world
     }
 
-    fn deadline(&self) -> Option<Timestamp> {
-        None
-    }
-
-    fn region(&self) -> &str {
-        "ap-northeast-1"
-    }
-
-    async fn load(&self, scheduler: &str) -> Result<(State, Version), StoreError> {
-        self.world.load(scheduler).await
-    }
-
-    async fn save(
-        &self,
-        scheduler: &str,
-        state: &State,
-        version: Version,
-    ) -> Result<Version, StoreError> {
-        self.world.save(scheduler, state, version).await
-    }
-
-    async fn log(
-        &self,
-        scheduler: &Scheduler,
-        from: Timestamp,
-        until: Timestamp,
-    ) -> Observed<LogWindow> {
-        if self.is_in(&BLIND) {
-            return Observed::Unknown(self.fails(Field::LogAnswer));
+    fn log(&self) -> Result<(), CallError> {
+        match self.is_in(&BLIND) {
+            true => Err(self.fails(Field::LogAnswer)),
+            false => Ok(()),
         }
-        self.world.log(scheduler, from, until).await
     }
 
-    async fn probe(
-        &self,
-        scheduler: &Scheduler,
-        from: Timestamp,
-        until: Timestamp,
-    ) -> Observed<Probe> {
-        self.world.probe(scheduler, from, until).await
-    }
-
-    async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>> {
-        self.world.service(ecs).await
-    }
-
-    async fn health(&self, _: &Scheduler) -> Option<Observed<Health>> {
-        None
-    }
-
-    async fn readers(&self) -> Option<Observed<Readers>> {
-        None
-    }
-
-    async fn publish(&self, message: &Message) -> Result<(), CallError> {
-        if self.is_in(&UNDELIVERED) {
-            return Err(self.fails(Field::PublishAnswer));
+    fn publish(&self, _: &Message) -> Result<(), CallError> {
+        match self.is_in(&UNDELIVERED) {
+            true => Err(self.fails(Field::PublishAnswer)),
+            false => Ok(()),
         }
-        self.world.publish(message).await
     }
 
-    async fn restart(&self, _: &Scheduler, _: &Remediation) -> Result<Option<String>, CallError> {
+    fn restart(&self, _: &Remediation) -> Result<Option<String>, CallError> {
         Err(self.fails(Field::RestartAnswer))
-    }
-
-    async fn ping(&self, _: &Endpoint) -> Result<(), CallError> {
-        Ok(())
     }
 }
 
@@ -539,7 +484,7 @@ impl Log {
 }
 
 /// The deployed watchdog through the day: everything that it writes.
-async fn watch(stage: &Stage, outputs: &mut Outputs) {
+async fn watch(stage: &Faulty<Stage>, outputs: &mut Outputs) {
     let memory = Memory::default();
     let (heard, mut metrics) = (Log::default(), String::new());
     let guard = heard.listen();

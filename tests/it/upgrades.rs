@@ -16,21 +16,19 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use scheduler_watchdog::aws::PassContext;
-use scheduler_watchdog::config::{Config, Ecs, Endpoint, Limits, Mistakes, Scheduler};
-use scheduler_watchdog::health::Health;
+use scheduler_watchdog::config::{Config, Limits, Mistakes};
 use scheduler_watchdog::local::{Files, LocalWorld};
 use scheduler_watchdog::message::Message;
 use scheduler_watchdog::pass::{self, Request};
 use scheduler_watchdog::plan::{Occasion, Remediation};
 use scheduler_watchdog::silence::OneOff;
-use scheduler_watchdog::snapshot::{
-    CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts,
-};
+use scheduler_watchdog::snapshot::{CallError, Obstacle};
 use scheduler_watchdog::state::{Incident, Outcome, SCHEMA, State};
-use scheduler_watchdog::world::{StoreError, Version, World};
+use scheduler_watchdog::world::World;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::faulty::{Faults, Faulty};
 use crate::server::Server;
 use stories::{FIRST_PASS, STORIES, Story, time};
 
@@ -55,7 +53,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn of(story: &Story, state: &Path) -> Self {
+    fn of(story: &Story, state: &Path) -> Faulty<Self> {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| {
             let path = directory.path().join(name);
@@ -68,7 +66,7 @@ impl Stage {
             service: Some(write("service.jsonl", story.service())),
             state: Some(state.to_owned()),
         };
-        Self {
+        Faulty(Self {
             world: LocalWorld::read(&config, &files, &mut |note| panic!("{note}")).unwrap(),
             config,
             undelivered_from: story.undelivered_from,
@@ -78,12 +76,7 @@ impl Stage {
             restarts: Cell::new(0),
             state: state.to_owned(),
             _directory: directory,
-        }
-    }
-
-    async fn pass(&self, minute: i64) -> pass::Report {
-        self.world.set_now(time(minute));
-        pass::run(self, &self.config, &Request::default()).await
+        })
     }
 
     async fn state(&self, name: &str) -> State {
@@ -91,7 +84,7 @@ impl Stage {
     }
 
     fn is_after(&self, minute: i64) -> bool {
-        minute < i64::MAX && self.now() >= time(minute)
+        minute < i64::MAX && self.world.now() >= time(minute)
     }
 
     fn acts(&self) {
@@ -101,66 +94,26 @@ impl Stage {
     }
 }
 
-impl World for Stage {
-    fn now(&self) -> Timestamp {
-        self.world.now()
+impl Faulty<Stage> {
+    async fn pass(&self, minute: i64) -> pass::Report {
+        self.world.set_now(time(minute));
+        pass::run(self, &self.config, &Request::default()).await
+    }
+}
+
+impl Faults for Stage {
+    fn files(&self) -> &LocalWorld {
+        &self.world
     }
 
-    fn deadline(&self) -> Option<Timestamp> {
-        None
-    }
-
-    fn region(&self) -> &str {
-        "ap-northeast-1"
-    }
-
-    async fn load(&self, scheduler: &str) -> Result<(State, Version), StoreError> {
-        self.world.load(scheduler).await
-    }
-
-    async fn save(
-        &self,
-        scheduler: &str,
-        state: &State,
-        version: Version,
-    ) -> Result<Version, StoreError> {
-        self.world.save(scheduler, state, version).await
-    }
-
-    async fn log(
-        &self,
-        scheduler: &Scheduler,
-        from: Timestamp,
-        until: Timestamp,
-    ) -> Observed<LogWindow> {
-        if self.is_after(self.blind_from) {
-            return Observed::Unknown(failure("logs:StartQuery on log group `/ecs/app` is denied"));
+    fn log(&self) -> Result<(), CallError> {
+        match self.is_after(self.blind_from) {
+            true => Err(failure("logs:StartQuery on log group `/ecs/app` is denied")),
+            false => Ok(()),
         }
-        self.world.log(scheduler, from, until).await
     }
 
-    async fn probe(
-        &self,
-        scheduler: &Scheduler,
-        from: Timestamp,
-        until: Timestamp,
-    ) -> Observed<Probe> {
-        self.world.probe(scheduler, from, until).await
-    }
-
-    async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>> {
-        self.world.service(ecs).await
-    }
-
-    async fn health(&self, _: &Scheduler) -> Option<Observed<Health>> {
-        None
-    }
-
-    async fn readers(&self) -> Option<Observed<Readers>> {
-        None
-    }
-
-    async fn publish(&self, message: &Message) -> Result<(), CallError> {
+    fn publish(&self, message: &Message) -> Result<(), CallError> {
         if self.is_after(self.undelivered_from) {
             return Err(failure("sns:Publish is denied"));
         }
@@ -169,18 +122,10 @@ impl World for Stage {
         Ok(())
     }
 
-    async fn restart(
-        &self,
-        _: &Scheduler,
-        remediation: &Remediation,
-    ) -> Result<Option<String>, CallError> {
+    fn restart(&self, remediation: &Remediation) -> Result<Option<String>, CallError> {
         self.acts();
         self.restarts.set(self.restarts.get() + 1);
         Ok(remediation.task.is_none().then(|| "ecs-svc/2".to_owned()))
-    }
-
-    async fn ping(&self, _: &Endpoint) -> Result<(), CallError> {
-        Ok(())
     }
 }
 
@@ -220,7 +165,7 @@ async fn write(path: &Path) {
     }
 }
 
-async fn silence(stage: &Stage, scheduler: &str) {
+async fn silence(stage: &Faulty<Stage>, scheduler: &str) {
     stage.world.set_now(time(39));
     let (mut state, version) = stage.load(scheduler).await.unwrap();
     let silence = OneOff {

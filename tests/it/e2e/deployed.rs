@@ -335,3 +335,52 @@ fn a_configuration_in_the_parameter_store_serves_several_schedulers() {
     assert_eq!(inbox.gists(), ["opened scheduler-silent"]);
     assert_eq!(inbox.alerts()[0].attribute("scheduler"), "school");
 }
+
+/// With two shards there are two schedules, and each wakes the function for schedulers of its own:
+/// together for all of them, and an alarm waits for each.
+#[test]
+fn of_two_shards_each_watches_its_own() {
+    let Some(tools) = Tools::find("of_two_shards_each_watches_its_own") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let site = Site::create(&emulator.aws, "fleet");
+    let names: Vec<String> = (0..8).map(|number| format!("app-{number}")).collect();
+    let config: Vec<String> = (names.iter())
+        .map(|name| {
+            format!(
+                "[[scheduler]]\nname = \"{name}\"\nlog_groups = [\"{}\"]\nlog_stream_prefix = \"app/\"\n",
+                site.group
+            )
+        })
+        .collect();
+    let parameter = json!({
+        "Name": "/watchdog/config",
+        "Type": "String",
+        "Value": config.join("\n"),
+    });
+    emulator.aws.json(&SSM, "PutParameter", &parameter);
+    let more = ["ConfigParameterName=/watchdog/config", "Shards=2"];
+    let stack = Stack::deploy(&tools, &emulator, &site, &more);
+    site.schedule_runs(&site.task(), 28, 0);
+
+    let mut watched = Vec::new();
+    for shard in ["\"shard\":0", "\"shard\":1"] {
+        let (_, schedule) = stack.schedule(shard);
+        let input = schedule["Target"]["Input"].as_str().unwrap();
+        let report = stack.invoke(&serde_json::from_str(input).unwrap());
+        assert_eq!(report["completed"], true, "{report}");
+        let schedulers = report["schedulers"].as_array().unwrap();
+        assert!(!schedulers.is_empty(), "{shard}");
+        for scheduler in schedulers {
+            assert_eq!(scheduler["verdict"], "healthy", "{report}");
+            watched.push(scheduler["scheduler"].as_str().unwrap().to_owned());
+        }
+    }
+    watched.sort();
+    assert_eq!(watched, names);
+    let alarms = emulator.aws.query(&CLOUDWATCH, "DescribeAlarms", &[]);
+    let metrics = texts(&alarms, "MetricName");
+    let waiting = metrics.iter().filter(|metric| *metric == "PassCompleted");
+    assert_eq!(waiting.count(), 2, "{metrics:?}");
+}

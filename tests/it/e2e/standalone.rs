@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::bench::{Bench, SCHEDULER};
 use super::emulator::Emulator;
+use super::process::now;
 use super::proxy::Proxy;
 use super::rie::{FUNCTION, Rie};
 use super::tools::Tools;
@@ -386,4 +387,26 @@ fn a_silence_of_the_command_line_reaches_the_function() {
     );
     assert_eq!(bench.inbox.gists(), ["opened scheduler-silent"]);
     function.stop();
+}
+
+/// What a month costs is estimated from the bytes that are really in the log group.
+#[test]
+fn the_cost_of_a_month_follows_the_log_group() {
+    let Some(tools) = Tools::find("the_cost_of_a_month_follows_the_log_group") else {
+        return;
+    };
+    let emulator = Emulator::start(&tools, 60);
+    let bench = Bench::set_up(&tools, &emulator);
+    let bytes = || {
+        let month = bench.watchdog(&["cost", "--over", "1h", "--format", "json"]);
+        let month: Value = serde_json::from_str(&month).unwrap();
+        (month["log_gigabytes"].as_f64().unwrap() * 1e9 / (30.0 * 24.0)).round()
+    };
+    assert_eq!(bytes(), 0.0);
+    let task = bench.site.task();
+    let line = "x".repeat(1000);
+    bench.site.print(&task, &[(now(), line.clone())]);
+    assert_eq!(bytes(), 1000.0);
+    bench.site.print(&task, &[(now(), line)]);
+    assert_eq!(bytes(), 2000.0);
 }
