@@ -186,8 +186,8 @@ demo:
 	cargo run --quiet --bin watchdog -- check --config examples/demo/watchdog.toml \
 		--log-file examples/demo/scheduler.log --now 2026-11-24T04:05:00Z || test $$? -eq 2
 
-.PHONY: bench bench-start bench-throughput bench-replay bench-lines bench-fleet
-bench: bench-start bench-throughput bench-replay bench-lines bench-fleet
+.PHONY: bench bench-start bench-throughput bench-replay bench-lines bench-fleet bench-size
+bench: bench-start bench-throughput bench-replay bench-lines bench-fleet bench-size
 
 # The function beside an empty one and a Python one, on a machine that does nothing else.
 COLD_STARTS ?= 10
@@ -211,6 +211,9 @@ bench-fleet:
 
 bench-lines:
 	cargo bench --bench lines
+
+bench-size: package
+	$(PYTHON) tools/size.py --bootstrap $(CURDIR)/.aws-sam/build/WatchdogFunction/bootstrap --arch $(ARCH) --build
 
 .PHONY: deploy
 deploy:

@@ -177,7 +177,7 @@ const FIRST_POLLS: [u64; 8] = [250, 550, 850, 1_150, 1_600, 2_250, 3_400, 5_150]
 /// The same for a query that runs alone: nobody else needs the account's calls, so it is asked at once,
 /// and a small log's answer may be there. Any other is seen to have ended three quarters of its time
 /// later at most.
-const FIRST_POLLS_ALONE: [u64; 8] = [0, 300, 600, 1_050, 1_600, 2_400, 3_500, 5_150];
+const FIRST_POLLS_ALONE: [u64; 8] = [0, 300, 600, 1_050, 1_600, 2_250, 3_400, 5_150];
 
 /// The least time between two of them: a poll that had to wait for its turn counts for those that
 /// it has missed.

@@ -362,6 +362,7 @@ fn of_two_shards_each_watches_its_own() {
     emulator.aws.json(&SSM, "PutParameter", &parameter);
     let more = ["ConfigParameterName=/watchdog/config", "Shards=2"];
     let stack = Stack::deploy(&tools, &emulator, &site, &more);
+    let _inbox = Inbox::subscribe(&emulator.aws, stack.output("TopicArn"), "alerts");
     site.schedule_runs(&site.task(), 28, 0);
 
     let mut watched = Vec::new();
