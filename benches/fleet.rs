@@ -10,24 +10,31 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::aws::{Aws, PassContext};
 use scheduler_watchdog::config::{Config, Limits};
-use scheduler_watchdog::pass::{self, Request};
+use scheduler_watchdog::pass;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 #[allow(dead_code, missing_docs, reason = "the tests use the rest of it")]
 #[path = "../tests/it/limits.rs"]
 mod limits;
 
-use limits::{Account, Quotas};
+use limits::{Account, Quotas, Reply};
 
 /// What one measurement is of.
 #[derive(Clone, Copy)]
@@ -241,46 +248,49 @@ fn serve(case: Case) -> Result<(), Box<dyn Error>> {
         let never = Duration::from_secs(3_600);
         account.slow.insert(case.group(3), never);
     }
-    let account = Arc::new(Mutex::new(account));
-    let server = tiny_http::Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
-    let server = Arc::new(server);
-    println!("http://{}", server.server_addr());
-    std::io::stdout().flush()?;
-    let began = Instant::now();
-    let workers: Vec<_> = (0..4)
-        .map(|_| {
-            let (server, account) = (server.clone(), account.clone());
-            thread::spawn(move || {
-                while let Ok(mut request) = server.recv() {
-                    let mut body = String::new();
-                    let _ = request.as_reader().read_to_string(&mut body);
-                    let Ok(mut account) = account.lock() else {
-                        return;
-                    };
-                    let (status, text) = if *request.method() == tiny_http::Method::Get {
-                        let told = told(&account);
-                        account.calls.clear();
-                        (200, told.to_string())
-                    } else {
-                        let target = (request.headers().iter())
-                            .find(|header| header.field.equiv("x-amz-target"))
-                            .map(|header| header.value.as_str());
-                        match account.answer(began.elapsed(), target, &body) {
-                            Some(reply) => (reply.status, reply.body),
-                            None => continue,
-                        }
-                    };
-                    drop(account);
-                    let answer = tiny_http::Response::from_string(text).with_status_code(status);
-                    let _ = request.respond(answer);
+    let (account, began) = (Mutex::new(account), Instant::now());
+    let answer = async |request: Request<Incoming>| {
+        let is_told = request.method() == Method::GET;
+        let target = (request.headers().get("x-amz-target"))
+            .and_then(|target| Some(target.to_str().ok()?.to_owned()));
+        let body = request.into_body().collect().await?.to_bytes();
+        let body = String::from_utf8_lossy(&body);
+        let reply = {
+            let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_told {
+                let body = told(&account).to_string();
+                account.calls.clear();
+                Some(Reply { status: 200, body })
+            } else {
+                account.answer(began.elapsed(), target.as_deref(), &body)
+            }
+        };
+        let Some(reply) = reply else {
+            return std::future::pending().await;
+        };
+        let response = Response::builder().status(reply.status);
+        Ok::<_, Box<dyn Error + Send + Sync>>(response.body(Full::<Bytes>::from(reply.body))?)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("http://{}", listener.local_addr()?);
+        std::io::stdout().flush()?;
+        let mut connections = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    let (stream, _) = accepted?;
+                    let service = service_fn(&answer);
+                    let connection = http1::Builder::new();
+                    connections.push(connection.serve_connection(TokioIo::new(stream), service));
                 }
-            })
-        })
-        .collect();
-    for worker in workers {
-        let _ = worker.join();
-    }
-    Ok(())
+                Some(_) = connections.next() => {}
+            }
+        }
+    })
 }
 
 fn told(account: &Account) -> Value {
@@ -335,7 +345,7 @@ fn look(case: Case, endpoint: &str) -> Result<(), Box<dyn Error>> {
                 start_queries_per_second: 10,
             },
         });
-        let report = runtime.block_on(pass::run(&world, &config, &Request::default()));
+        let report = runtime.block_on(pass::run(&world, &config, &pass::Request::default()));
         let seconds = began.elapsed().as_secs_f64();
         if !report.is_complete() {
             let problem = report.schedulers.iter().find(|s| !s.problems.is_empty());
