@@ -186,8 +186,13 @@ demo:
 	cargo run --quiet --bin watchdog -- check --config examples/demo/watchdog.toml \
 		--log-file examples/demo/scheduler.log --now 2026-11-24T04:05:00Z || test $$? -eq 2
 
+BENCHES ?= start throughput replay lines fleet size
 .PHONY: bench bench-start bench-throughput bench-replay bench-lines bench-fleet bench-size
-bench: bench-start bench-throughput bench-replay bench-lines bench-fleet bench-size
+bench:
+	mkdir -p target/bench
+	for part in $(BENCHES); do $(MAKE) --no-print-directory bench-$$part | tee target/bench/$$part.log; done
+	@printf '\n%-44s %10s %10s %7s  %s\n' measured watchdog other ratio aim
+	@sed -n 's/^= //p' $(BENCHES:%=target/bench/%.log)
 
 # The function beside an empty one and a Python one, on a machine that does nothing else.
 COLD_STARTS ?= 10

@@ -33,6 +33,7 @@ use tokio::net::TcpListener;
 #[allow(dead_code, missing_docs, reason = "the tests use the rest of it")]
 #[path = "../tests/it/limits.rs"]
 mod limits;
+mod table;
 
 use limits::{Account, Quotas, Reply};
 
@@ -122,6 +123,7 @@ fn tables() -> Result<(), Box<dyn Error>> {
         "schedulers | log groups | queries | pass s | forced s | ratio | polls | refused | memory MiB"
     );
     let mut alone: BTreeMap<usize, Measured> = BTreeMap::new();
+    let mut rows = Vec::new();
     for (schedulers, shared) in [
         (1, false),
         (10, false),
@@ -148,6 +150,18 @@ fn tables() -> Result<(), Box<dyn Error>> {
                 measured.peak_kib / 1024.0,
             );
         }
+        let slowest = (measured.passes.iter()).max_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        if let Some(pass) = slowest
+            && !shared
+        {
+            let forced = case.forced(pass.queries);
+            let what = match schedulers {
+                1 => "1 scheduler, against what the limits force".to_owned(),
+                n => format!("{n} schedulers, against what the limits force"),
+            };
+            let (own, other) = (format!("{:.1} s", pass.seconds), format!("{forced:.1} s"));
+            rows.push((what, own, other, pass.seconds / forced));
+        }
         if !shared {
             alone.insert(schedulers, measured);
         }
@@ -169,6 +183,19 @@ fn tables() -> Result<(), Box<dyn Error>> {
         })?;
         let last = measured.passes.first().map_or(f64::NAN, |pass| pass.others);
         println!("hangs: {hangs}; the others' last state is written after {last:.2} s");
+    }
+    for (what, own, other, ratio) in rows {
+        table::row(&what, &own, &other, Some(ratio), "1.2 at most");
+    }
+    if let (Some(few), Some(many)) = (alone.get(&1), alone.get(&1_000)) {
+        let more = format!("{:.1} KiB", (many.peak_kib - few.peak_kib) / 999.0);
+        table::row(
+            "memory of a scheduler more",
+            &more,
+            "",
+            None,
+            "64 KiB at most",
+        );
     }
     Ok(())
 }

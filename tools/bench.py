@@ -1,4 +1,4 @@
-"""Measures the function beside what people would deploy instead; prints one table.
+"""Measures the function beside what people would deploy instead; prints lines of the table that `make bench` ends with.
 
     .tools/peer/bin/python tools/bench.py --bootstrap … --empty … --emulator-python … --rie … [--rounds 10]
 
@@ -395,9 +395,8 @@ def show(options, figures):
          "16 MiB, 0.25 at most"),
         ("warm pass, against its bare calls", ms(warm), ms(trips), warm / trips, "1.3 at most"),
     ]
-    print(f"{'measured':<38} {'watchdog':>10} {'other':>10} {'ratio':>7}  target")
-    for name, own, other, ratio, target in rows:
-        print(f"{name:<38} {own:>10} {other:>10} {ratio:>7.3f}  {target}")
+    for name, own, other, ratio, aim in rows:
+        print(f"= {name:<44} {own:>10} {other:>10} {ratio:>7.3f}  {aim}")
     print(f"a healthy pass calls: {', '.join(figures['calls'])}")
     size = Path(options.bootstrap).stat().st_size
     print(f"bootstrap: {mib(size)}; {len(cold['watchdog']['cold'])} cold starts each, interleaved")

@@ -1,4 +1,4 @@
-"""Prints how large the function is, and what it takes to build it from nothing.
+"""Prints how large the function is, and what it takes to build it from nothing, as lines of the table of `make bench`.
 
     tools/size.py --bootstrap … --arch x86_64|arm64 [--build]
 
@@ -61,7 +61,7 @@ def main():
     if options.build:
         rows.append((f"clean release build, {os.cpu_count()} cores", f"{build(options.arch):.0f} s", ""))
     for name, figure, target in rows:
-        print(f"{name:<38} {figure:>10}  {target}".rstrip())
+        print(f"= {name:<44} {figure:>10} {'':>10} {'':>7}  {target}".rstrip())
 
 
 if __name__ == "__main__":
