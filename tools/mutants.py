@@ -206,7 +206,7 @@ def run(binary, tests, seconds, **env):
         text=True,
         errors="replace",
         preexec_fn=limit,
-        start_new_session=True,
+        process_group=0,
     )
 
     def stop():
