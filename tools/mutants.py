@@ -1,15 +1,17 @@
 """Breaks the pure core on purpose, one small change at a time, and sees which changes no test notices.
 
-    tools/mutants.py --cargo-mutants PATH [--file GLOB]… [--shard K/N] [--go-on] [--record]
+    tools/mutants.py --cargo-mutants PATH [--file GLOB]… [--shard K/N] [--go-on | --again] [--record]
 
 cargo-mutants lists the changes (`.cargo/mutants.toml` says of which files). It would build each of them, which takes
 days for thousands; here tools/mutants weaves all of them into one copy of the sources, each behind a switch in the
 environment. One run of each test tells which changes it reaches, so that a change costs the tests that reach it, and no
 build. A change is caught if a test fails or does not end, and missed if all pass. What does not compile is unviable;
-what cannot stand behind a switch (`-> impl Trait`) is left to `cargo mutants --re`.
+what cannot stand behind a switch (`-> impl Trait`) is left to `cargo mutants --re`. A change that nobody can observe, or
+that no test is worth, is explained in tests/mutants-explained.toml.
 
-Everything lies below target/mutants. --go-on keeps the build and the outcomes of the last run. --record writes
-tests/mutants.toml also if not all changes were tried.
+Everything lies below target/mutants. --go-on keeps the build and the outcomes of the last run. --again builds anew and
+keeps what was caught, for when tests were added or some code was made simpler: it tries what was missed, and what is new.
+--record writes tests/mutants.toml also if not all changes were tried.
 """
 
 import argparse
@@ -28,6 +30,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +42,7 @@ BINARIES = WORK / "binaries.json"
 COVER = WORK / "cover.json"
 OUTCOMES = WORK / "outcomes.json"
 RECORD = ROOT / "tests" / "mutants.toml"
+EXPLAINED = ROOT / "tests" / "mutants-explained.toml"
 
 # The cases of property tests are the same in every run, and fewer than otherwise.
 TEST_ENV = {
@@ -93,6 +97,33 @@ def save(path, value):
     new = path.with_suffix(".new")
     new.write_text(json.dumps(value))
     new.replace(path)
+
+
+# Listing
+
+
+def list_mutants(cargo_mutants):
+    """Lists the changes, each under a name that outlives a change elsewhere in its file: lines and columns do not."""
+    listed = [cargo_mutants, "mutants", "--list", "--json"]
+    mutants = json.loads(subprocess.run(listed, cwd=ROOT, check=True, capture_output=True).stdout)
+    seen = collections.Counter()
+    for mutant in mutants:
+        mutant["change"] = mutant["name"].split(": ", 1)[1]
+        mutant["code"] = (ROOT / mutant["file"]).read_text().splitlines()[mutant["span"]["start"]["line"] - 1].strip()
+        alike = f"{mutant['file']}: {mutant['change']}: {mutant['code']}"
+        seen[alike] += 1
+        mutant["key"] = f"{alike} #{seen[alike]}"
+    save(LIST, mutants)
+
+
+def explanations():
+    """Why some changes are not caught: by file, change and line of code."""
+    explained = tomllib.loads(EXPLAINED.read_text())["explained"] if EXPLAINED.exists() else []
+    return {place(entry): entry["why"] for entry in explained}
+
+
+def place(of):
+    return of["file"], of["change"], of["code"]
 
 
 # Building
@@ -297,7 +328,7 @@ def try_all(numbers, mutants):
     for test, known in cover.items():
         for number in known["reached"]:
             reaching[number].append(test)
-    outcomes = load(OUTCOMES, {})
+    outcomes, explained = load(OUTCOMES, {}), explanations()
     # Tests that caught changes before, in the same file above all, are tried first.
     catchers = collections.Counter()
     lock = threading.Lock()
@@ -328,14 +359,14 @@ def try_all(numbers, mutants):
                 continue
             break
         with lock:
-            outcomes[str(number)] = outcome
+            outcomes[mutant["key"]] = outcome
             if "by" in outcome:
                 catchers[mutant["file"], outcome["by"]] += 1
             save(OUTCOMES, outcomes)
-            if outcome["outcome"] == "missed":
+            if outcome["outcome"] == "missed" and place(mutant) not in explained:
                 print(f"missed: {mutant['name']}", flush=True)
 
-    in_parallel(one, [number for number in numbers if str(number) not in outcomes])
+    in_parallel(one, [number for number in numbers if mutants[number]["key"] not in outcomes])
 
 
 # Telling
@@ -343,7 +374,7 @@ def try_all(numbers, mutants):
 
 def tally(mutants):
     """By file: how many changes there are, and what became of them."""
-    known, outcomes = load(UNVIABLE), load(OUTCOMES, {})
+    known, outcomes, explained = load(UNVIABLE), load(OUTCOMES, {}), explanations()
     files = collections.defaultdict(collections.Counter)
     for number, mutant in enumerate(mutants):
         count = files[mutant["file"]]
@@ -353,14 +384,27 @@ def tally(mutants):
         elif number in known["unwoven"]:
             count["not_woven"] += 1
         else:
-            count[outcomes.get(str(number), {"outcome": "not_tried"})["outcome"]] += 1
+            outcome = outcomes.get(mutant["key"], {"outcome": "not_tried"})["outcome"]
+            count["explained" if outcome == "missed" and place(mutant) in explained else outcome] += 1
     return dict(sorted(files.items()))
 
 
-COLUMNS = ["mutants", "caught", "timeout", "missed", "unviable", "not_woven", "not_tried"]
+def stale(mutants):
+    """Explanations that explain nothing any more, and why."""
+    outcomes = load(OUTCOMES, {})
+    for explained in explanations():
+        found = [outcomes.get(mutant["key"], {}).get("outcome") for mutant in mutants if place(mutant) == explained]
+        if not found:
+            yield f"{': '.join(explained)}: there is no such change"
+        elif not {"missed", None} & {*found}:
+            yield f"{': '.join(explained)}: it is caught"
+
+
+COLUMNS = ["mutants", "caught", "timeout", "missed", "explained", "unviable", "not_woven", "not_tried"]
 
 
 def score(count):
+    """The part that was noticed, of what could be: what is explained counts neither way."""
     found = count["caught"] + count["timeout"]
     return 100 * found / (found + count["missed"]) if found + count["missed"] else None
 
@@ -377,7 +421,7 @@ def record(files, total):
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, check=True, capture_output=True, text=True)
     lines = [
         "# What became of the changes that `make mutants` made to the pure core; written by tools/mutants.py.",
-        "# A file of which changes were not tried is a sample.",
+        "# A file of which changes were not tried is a sample. What tests/mutants-explained.toml explains counts neither way.",
         f'date = "{datetime.date.today()}"',
         f'commit = "{commit.stdout.strip()}"',
         f"score = {score(total):.1f}",
@@ -393,15 +437,18 @@ def main():
     parser.add_argument("--cargo-mutants", required=True, help="the program that lists the changes")
     parser.add_argument("--file", action="append", default=[], help="only changes of these files (a pattern)")
     parser.add_argument("--shard", default="1/1", help="the K-th of N equal parts of the changes, drawn by chance")
-    parser.add_argument("--go-on", action="store_true", help="go on with the last run")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--go-on", action="store_true", help="go on with the last run")
+    how.add_argument("--again", action="store_true", help="build anew, keep what was caught, and try the others again")
     parser.add_argument("--record", action="store_true", help="write tests/mutants.toml in any case")
     chosen = parser.parse_args()
     began = time.monotonic()
     WORK.mkdir(parents=True, exist_ok=True)
     if not chosen.go_on or not COVER.exists():
-        listed = [chosen.cargo_mutants, "mutants", "--list", "--json"]
-        LIST.write_bytes(subprocess.run(listed, cwd=ROOT, check=True, capture_output=True).stdout)
-        OUTCOMES.unlink(missing_ok=True)
+        COVER.unlink(missing_ok=True)
+        old = load(OUTCOMES, {}) if chosen.again or chosen.go_on else {}
+        save(OUTCOMES, {key: outcome for key, outcome in old.items() if outcome["outcome"] != "missed"})
+        list_mutants(chosen.cargo_mutants)
         find_unviable(len(load(LIST)))
         build()
         find_cover()
@@ -420,12 +467,14 @@ def main():
     files = tally(mutants)
     total = sum(files.values(), collections.Counter())
     print_table({**files, "all": total})
+    for explained in stale(mutants):
+        print(f"stale: {explained}")
     if chosen.record or not total["not_tried"]:
         record(files, total)
     tested = total["mutants"] - total["not_tried"]
     took = f"{(time.monotonic() - began) / 60:.0f}m"
     print(
-        f"{tested} mutants tested in {took}: {total['missed']} missed, {total['caught']} caught, "
+        f"{tested} mutants tested in {took}: {total['missed']} missed, {total['explained']} explained, {total['caught']} caught, "
         f"{total['unviable']} unviable, {total['timeout']} timeouts"
     )
 
