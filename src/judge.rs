@@ -171,7 +171,7 @@ impl Silence {
                 runtime
             };
             let until = last + (stale_after + patience).min(LONGEST_RUN);
-            if patience > SignedDuration::ZERO && until > now {
+            if until > now {
                 silence.running.push(PossibleRun { job, until });
             }
         }

@@ -639,6 +639,28 @@ fn jobs_are_inside_the_incident_of_a_silent_scheduler() {
     assert_eq!(plans.iter().map(missed).sum::<u32>(), 12);
 }
 
+/// In the very minute in which the loop comes back it can still run what is due then.
+#[test]
+fn the_minute_of_the_first_heartbeat_is_not_lost_in_the_outage() {
+    let mut stage = dies(&job("30 * * * *", ""), 60);
+    let plans = stage.passes(24);
+    assert_eq!(
+        told(&plans),
+        [
+            (Condition::SchedulerSilent, Occasion::Opened),
+            (Condition::SchedulerSilent, Occasion::Resolved),
+            (Condition::JobOverdue, Occasion::Opened),
+        ]
+    );
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 1);
+    let missing = plans
+        .iter()
+        .flat_map(|plan| &plan.notifications)
+        .last()
+        .unwrap();
+    assert_eq!(missing.since, at("2025-12-02T01:30:00Z"));
+}
+
 #[test]
 fn a_job_whose_time_has_ended_is_not_overdue_any_more() {
     let window = "active = [{ from = \"2025-12-01\", until = \"2025-12-02\" }]";
@@ -976,6 +998,20 @@ fn a_replica_that_is_busy_with_a_long_job_is_not_silent_and_not_stopped() {
         assert_eq!(told(std::slice::from_ref(&plan)), [], "{plan}");
         assert!(plan.remediation.is_none(), "{plan}");
     }
+}
+
+/// It ended with its task perhaps: once no line of it can come any more, the run is missing.
+#[test]
+fn a_run_on_a_busy_replica_is_waited_for_as_long_as_it_may_take() {
+    let mut stage = Stage::new(&job("0 1 * * *", "max_runtime = \"3h\""));
+    stage.other_lines();
+    stage.beats(SECOND_TASK, 360);
+    idle(&mut stage, 0..60);
+    let overdue = |plan: &Plan| plan.conditions.contains(&Condition::JobOverdue);
+    assert!(!stage.passes(60).iter().any(overdue), "until 05:00");
+    // An hour of grace, three hours that it may take, and the log's delay.
+    assert!(!overdue(&stage.wait(1).pass()));
+    assert!(overdue(&stage.wait(1).pass()));
 }
 
 #[test]

@@ -202,6 +202,18 @@ fn a_failed_call_of_one_incident_is_no_claim_of_the_next() {
     assert_ne!(of[0], of[1]);
 }
 
+/// Whether the replica is still silent cannot be told, but there is nothing left to stop.
+#[test]
+fn a_replica_that_is_gone_is_not_stopped() {
+    let mut stage = replica_falls_silent("");
+    stage.wait(5).look();
+    stage.log_error = Some(unknown(Obstacle::Throttled));
+    let blocked = |stage: &mut Stage| stage.wait(5).pass().remediation.unwrap().blocked_by;
+    assert_eq!(blocked(&mut stage), [Gate::LogUnknown]);
+    stage.ecs(|facts| drop(facts.tasks.pop()));
+    assert_eq!(blocked(&mut stage), [Gate::LogUnknown, Gate::TaskGone]);
+}
+
 /// A task is stopped at most once: if it is gone, the call was made.
 #[test]
 fn a_stop_whose_pass_died_is_traced_by_the_task() {

@@ -2,6 +2,8 @@
 
 use jiff::SignedDuration;
 use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::config::StaleAfter;
+use scheduler_watchdog::judge::Silence;
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{Occasion, Plan, Reason, Verdict};
 use scheduler_watchdog::snapshot::Observed;
@@ -67,15 +69,31 @@ fn a_job_that_may_be_running_holds_a_restart_for_twice_its_runtime() {
     }
     let midnight = Stage::new("").now;
     assert_eq!(first, Some(midnight + minutes(75)));
+    for (before, held) in [(1, true), (0, false)] {
+        let now = midnight + minutes(74) - seconds(before);
+        let silence = Silence::of(&stage.scheduler, &stage.state, now);
+        assert_eq!(!silence.running.is_empty(), held, "{before} s before");
+    }
 }
 
+/// That all runs abort is told by a row of them: not by a single one, though hardly any silence is
+/// allowed, nor by two at once.
 #[test]
 fn a_run_that_aborted_shows_that_the_loop_lives() {
+    for aborts in [&[1][..], &[0, 1]] {
+        let mut stage = falls_silent("");
+        for minute in aborts {
+            stage.abort(minutes(*minute), "Connection refused");
+        }
+        let plans = stage.passes(2);
+        assert_eq!(verdicts(&plans), [Verdict::Healthy, Verdict::Firing]);
+        assert_eq!(plans[0].reason, Reason::NotDueYet);
+        assert_eq!(plans[1].conditions, [Condition::SchedulerSilent]);
+    }
     let mut stage = falls_silent("");
+    stage.scheduler.stale_after = StaleAfter::Fixed(minutes(1));
     stage.abort(minutes(1), "Connection refused");
-    let plans = stage.passes(2);
-    assert_eq!(verdicts(&plans), [Verdict::Healthy, Verdict::Firing]);
-    assert_eq!(plans[0].reason, Reason::NotDueYet);
+    assert_eq!(stage.wait(2).pass().reason, Reason::NotDueYet);
 }
 
 #[test]

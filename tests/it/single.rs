@@ -191,3 +191,25 @@ fn three_jobs_are_told_one_by_one_and_four_as_one() {
     assert_eq!(messages(3), names(3));
     assert_eq!(messages(4), [None]);
 }
+
+/// Many are told as one. Once some of them run again and three are left, that is over.
+#[test]
+fn many_jobs_are_over_when_three_of_them_are_left() {
+    for (left, over) in [(4, false), (3, true)] {
+        let tables: String = (0..6)
+            .map(|n| job(&format!("job:{n}"), "*/5 * * * *", ""))
+            .collect();
+        let mut stage = Stage::new(&tables);
+        stage.beats(TASK, 120);
+        for n in left..6 {
+            for minute in (60..120).step_by(5) {
+                ran(&mut stage, &format!("job:{n}"), minute);
+            }
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        let mut expected = vec![(Condition::JobOverdue, Occasion::Opened)];
+        expected.extend(over.then_some((Condition::JobOverdue, Occasion::Resolved)));
+        let plans = stage.passes(15);
+        assert_eq!(occasions(&plans), expected, "{left}");
+    }
+}
