@@ -444,13 +444,15 @@ def main():
     chosen = parser.parse_args()
     began = time.monotonic()
     WORK.mkdir(parents=True, exist_ok=True)
-    if not chosen.go_on or not COVER.exists():
+    if not chosen.go_on or not BINARIES.exists():
+        BINARIES.unlink(missing_ok=True)
         COVER.unlink(missing_ok=True)
         old = load(OUTCOMES, {}) if chosen.again or chosen.go_on else {}
         save(OUTCOMES, {key: outcome for key, outcome in old.items() if outcome["outcome"] != "missed"})
         list_mutants(chosen.cargo_mutants)
         find_unviable(len(load(LIST)))
         build()
+    if not COVER.exists():
         find_cover()
     mutants, known = load(LIST), load(UNVIABLE)
     left_out = {*known["unviable"], *known["unwoven"]}
