@@ -261,6 +261,15 @@ fn what_the_log_says_of_a_pause_is_believed_until_jobs_run_again() {
         .line(TASK, 72, Kind::Held, paused)
         .run(TASK, 72..150, &["orders:sync"]);
     assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
+    // What the application says of a job is no run of the loop.
+    let mut play = Play::new(TIDY);
+    play.run(TASK, 1..72, &["tidy:up"])
+        .line(TASK, 72, Kind::Held, paused)
+        .run(TASK, 72..150, &[]);
+    (play.stage).job_ended("queued", minutes(73), SignedDuration::ZERO);
+    play.stage.lines.last_mut().unwrap().heartbeat = false;
+    let cause = cause_of(&play.told(120), "tidy:up");
+    assert_eq!(id(&cause), "maintenance-or-pause");
     // Of the same moment, the job may have come after it.
     let mut play = Play::new(TIDY);
     play.run(TASK, 1..72, &["tidy:up"])

@@ -463,6 +463,26 @@ fn a_run_that_began_and_does_not_end_is_told_before_the_loop_counts_as_silent() 
     assert_eq!(plans[8].reason, Reason::Found);
 }
 
+/// A run that was over within its second is over, although its line is the last one.
+#[test]
+fn a_run_that_has_ended_does_not_go_on() {
+    let mut stage = Stage::new(&job("*/5 * * * *", "max_runtime = \"10m\""));
+    stage.beats(TASK, 30);
+    stage.other_lines();
+    for run in 0..=6 {
+        stage.job_ended(
+            "tidy:up",
+            minutes(run * 5) + SignedDuration::from_secs(2),
+            SignedDuration::ZERO,
+        );
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    assert_eq!(
+        told(&stage.passes(12)),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+}
+
 /// A scheduler that starts jobs side by side, and tells of their starts and ends in lines of
 /// their own: `tidy:up` once an hour, for so many minutes each time, and another each minute.
 fn side_by_side(stage: &mut Stage, hours: &[Option<i64>]) {
@@ -517,6 +537,15 @@ fn how_long_a_run_took_is_told_by_its_two_lines() {
     // Its ends are no starts.
     let starts = &stage.state.jobs["tidy:up"].starts;
     assert!(starts.iter().all(|start| start.as_second() % 3600 == 1));
+}
+
+#[test]
+fn a_run_that_took_too_long_between_two_looks_is_told_with_its_start() {
+    let mut stage = Stage::new(&job("0 * * * *", "max_runtime = \"1m\""));
+    side_by_side(&mut stage, &[Some(2)]);
+    let plans = stage.passes(3);
+    let opened = plans.iter().flat_map(|plan| &plan.notifications).next();
+    assert_eq!(opened.unwrap().since, at("2025-12-02T00:00:01Z"));
 }
 
 #[test]
@@ -949,6 +978,10 @@ max_runtime = \"25m\"
 [[scheduler.job]]
 name = \"third\"
 cron = \"0 1 * * *\"
+max_runtime = \"25m\"
+[[scheduler.job]]
+name = \"fourth\"
+cron = \"0 1 * * *\"
 [[scheduler.job]]
 name = \"often\"
 cron = \"*/5 * * * *\"
@@ -967,7 +1000,8 @@ fn what_waits_behind_another_job_is_neither_overdue_nor_silent() {
     let night = [
         ("first", 65 * 60),
         ("second", 20 * 60),
-        ("third", 1),
+        ("third", 20 * 60),
+        ("fourth", 1),
         ("often", 0),
     ];
     let back = turn(&mut stage, 60, &night);
@@ -1089,16 +1123,18 @@ fn many_jobs_get_one_all_clear_and_hide_none_that_come_later() {
 
 #[test]
 fn what_an_outage_cost_in_a_silence_is_old_news() {
-    let mut stage = dies(&job("*/5 * * * *", ""), 60);
-    for run in (0..60).filter(|run| !(6..18).contains(run)) {
-        runs(
-            &mut stage,
-            minutes(run * 5) + SignedDuration::from_millis(10),
-        );
+    for (cron, every) in [("*/5 * * * *", 5), ("40 * * * *", 60)] {
+        let mut stage = dies(&job(cron, ""), 60);
+        for minute in (40 % every..300).step_by(every) {
+            if !(30..90).contains(&minute) {
+                let after = minutes(minute.try_into().unwrap());
+                runs(&mut stage, after + SignedDuration::from_millis(10));
+            }
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        stage.state.silences.push(one_off(stage.now, 95, None));
+        assert_eq!(told(&stage.passes(58)), [], "{cron}");
     }
-    stage.lines.sort_by_key(|line| line.at);
-    stage.state.silences.push(one_off(stage.now, 95, None));
-    assert_eq!(told(&stage.passes(58)), []);
 }
 
 #[test]

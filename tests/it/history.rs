@@ -1,8 +1,9 @@
 //! What the log has shown, and that its order, repetition and splitting do not matter.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use scheduler_watchdog::config::StaleAfter;
 use scheduler_watchdog::history::{Heartbeats, fold};
@@ -153,6 +154,53 @@ fn the_allowed_silence_is_learned_from_the_gaps() {
     assert_eq!(auto(Heartbeats::default()), 10);
     let fixed = StaleAfter::Fixed(minutes(7));
     assert_eq!(beats(60, 1).stale_after(fixed), minutes(7));
+}
+
+#[test]
+fn the_allowed_silence_is_twice_the_usual_gap_between_bounds() {
+    // A gap in half minutes, how many there were of it, and the allowed silence in seconds.
+    for (gap, count, expected) in [
+        (2, 10, 300),
+        (5, 10, 300),
+        (6, 10, 360),
+        (60, 10, 3600),
+        (100, 10, 3600),
+        // A rhythm of an hour drifts, and its lines come late: ten minutes more than the gap.
+        (101, 10, 3630),
+        (120, 10, 4200),
+        // Nothing is usual yet.
+        (2, 9, 600),
+        (11, 9, 660),
+        (120, 9, 3600),
+    ] {
+        let beats = Heartbeats {
+            gaps: BTreeMap::from([(0, BTreeMap::from([(gap, count)]))]),
+            ..Heartbeats::default()
+        };
+        let allowed = beats.stale_after(StaleAfter::Auto).as_secs();
+        assert_eq!(allowed, expected, "{count} gaps of {gap} half minutes");
+    }
+}
+
+/// A pause is longer than three minutes, and one that follows another at once is the same.
+#[test]
+fn a_pause_is_remembered_with_its_beginning_and_its_end() {
+    for (beats, expected) in [
+        (&[0, 180][..], None),
+        (&[0, 181], Some((0, 181))),
+        (&[0, 600, 1200], Some((0, 1200))),
+        (&[0, 600, 780, 1380], Some((0, 1380))),
+        (&[0, 600, 700, 781, 1381], Some((781, 1381))),
+    ] {
+        let lines = (beats.iter())
+            .map(|second| line("a/a/1", *second, Kind::Heartbeat(Pulse::Idle)))
+            .collect();
+        let heard = folded(&[window(lines)]).heartbeats;
+        let seconds = |at: Timestamp| at.duration_since(START.parse().unwrap()).as_secs();
+        let paused = (heard.paused_at.zip(heard.resumed_at))
+            .map(|(from, until)| (seconds(from), seconds(until)));
+        assert_eq!(paused, expected, "{beats:?}");
+    }
 }
 
 #[test]

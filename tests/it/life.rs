@@ -305,6 +305,21 @@ fn a_long_outage_long_ago_does_not_make_the_next_ones_flap() {
     );
 }
 
+/// What is over is remembered for as long as it tells whether something comes and goes.
+#[test]
+fn an_incident_that_is_over_is_forgotten_after_two_hours() {
+    let mut stage = falls_silent("");
+    stage.scheduler.remediation = Default::default();
+    stage.passes(1);
+    stage.beats(TASK, 180);
+    let plans = stage.passes(2);
+    assert_eq!(told(&plans)[0].occasion, Occasion::Resolved);
+    stage.wait(119).look();
+    assert_eq!(stage.state.incidents.len(), 1);
+    stage.wait(1).look();
+    assert_eq!(stage.state.incidents.len(), 0);
+}
+
 // Excuses
 
 /// Scaled to zero for an hour, and up again from now on.

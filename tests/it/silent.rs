@@ -96,6 +96,17 @@ fn a_run_that_aborted_shows_that_the_loop_lives() {
     assert_eq!(stage.wait(2).pass().reason, Reason::NotDueYet);
 }
 
+/// The first and the last of the row lie a minute and a half less apart than a silence may last.
+#[test]
+fn a_row_of_aborted_runs_is_told_once_it_is_long_enough() {
+    for (second, expected) in [(209, Verdict::Healthy), (210, Verdict::Firing)] {
+        let mut stage = falls_silent("");
+        stage.abort(seconds(0), "Connection refused");
+        stage.abort(seconds(second), "Connection refused");
+        assert_eq!(stage.wait(5).pass().verdict, expected, "{second} s");
+    }
+}
+
 #[test]
 fn a_heartbeat_of_the_last_two_minutes_is_fresh() {
     let mut stage = Stage::new("");

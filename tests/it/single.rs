@@ -146,6 +146,7 @@ fn runs_on_two_streams_are_told_with_both_streams() {
     let mut stage = Stage::new(&job("hourly", "0 * * * *", ""));
     stage.beats(TASK, 60 * 5);
     stage.beats(SECOND_TASK, 60 * 5);
+    stage.beats("third", 60 * 5);
     let kind = Kind::Job {
         name: "hourly".to_owned(),
         event: JobEvent::Ended { took: None },
@@ -190,6 +191,21 @@ fn three_jobs_are_told_one_by_one_and_four_as_one() {
         |n: i64| -> Vec<Option<String>> { (0..n).map(|n| Some(format!("job:{n}"))).collect() };
     assert_eq!(messages(3), names(3));
     assert_eq!(messages(4), [None]);
+}
+
+#[test]
+fn a_minute_of_a_job_that_repeats_within_it_stands_for_all_its_runs() {
+    for (every, runs) in [("10s", 6), ("30s", 2)] {
+        let repeats = format!("every = \"{every}\"");
+        let mut stage = Stage::new(&job("poll", "0 1 * * *", &repeats));
+        stage.beats(TASK, 60 * 3);
+        let plans = stage.passes(12 * 3 - 1);
+        let overdue = only(&plans, Condition::JobOverdue);
+        let Fact::MissedRuns { count, .. } = &overdue.proof[0] else {
+            panic!("{:?}", overdue.proof);
+        };
+        assert_eq!(*count, runs, "{every}");
+    }
 }
 
 /// Many are told as one. Once some of them run again and three are left, that is over.
