@@ -138,6 +138,13 @@ fn a_run_whose_task_ended_leaves_its_lock() {
         .run(NEXT_TASK, 64..150, &["orders:sync"]);
     let cause = cause_of(&play.told(120), "tidy:up");
     assert_eq!(id(&cause), "stuck-mutex");
+    // One that ran beside it took nothing over.
+    let mut play = Play::new(&format!("{TIDY}{SYNC}"));
+    play.run(TASK, 1..62, &["tidy:up", "orders:sync"])
+        .cut_off(TASK, 62, "tidy:up")
+        .run(NEXT_TASK, 62..150, &["orders:sync"]);
+    let cause = cause_of(&play.told(120), "tidy:up");
+    assert_eq!(id(&cause), "unknown");
 }
 
 #[test]
@@ -309,6 +316,9 @@ fn a_job_that_stops_at_midnight_has_a_date_condition() {
     let window =
         TIDY.to_owned() + "active = [{ from = \"2025-12-01\", until = \"2025-12-02\" }]\n" + SYNC;
     assert_eq!(id(&stops_at(midnight, &window)), "date-condition");
+    // That day ends 14 hours earlier somewhere, and nowhere earlier than that.
+    assert_eq!(id(&stops_at(10 * 60, &window)), "date-condition");
+    assert_eq!(id(&stops_at(9 * 60, &window)), "unknown");
     // A new task may have another schedule, and a rare job meets a midnight by chance.
     assert_eq!(id(&goes_on(NEXT_TASK, midnight, &tokyo)), "unknown");
     let rare = tokyo.replacen("*/5", "*/20", 1);

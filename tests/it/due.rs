@@ -463,6 +463,29 @@ fn a_run_that_began_and_does_not_end_is_told_before_the_loop_counts_as_silent() 
     assert_eq!(plans[8].reason, Reason::Found);
 }
 
+/// A run of the scheduler that aborted in the same second or later shows that the loop does not
+/// wait; one that aborted before shows nothing.
+#[test]
+fn a_run_that_began_before_an_abort_does_not_go_on() {
+    for (abort, goes_on) in [(-1, true), (0, false), (1, false)] {
+        let mut stage = Stage::new(&job("0 * * * *", "max_runtime = \"10m\""));
+        stage.scheduler.stale_after = scheduler_watchdog::config::StaleAfter::Fixed(minutes(40));
+        stage.other_lines();
+        stage.beats(TASK, 60);
+        let kind = Kind::Job {
+            name: "tidy:up".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        let start = minutes(60) + SignedDuration::from_secs(2);
+        stage.push(TASK, start, kind, "tidy:up");
+        stage.abort(start + SignedDuration::from_secs(abort), "boom");
+        stage.lines.sort_by_key(|line| line.at);
+        let overrun = |plan: &Plan| plan.conditions.contains(&Condition::JobOverrun);
+        assert_eq!(stage.passes(16).iter().any(overrun), goes_on, "{abort} s");
+    }
+}
+
 /// A run that was over within its second is over, although its line is the last one.
 #[test]
 fn a_run_that_has_ended_does_not_go_on() {
@@ -546,6 +569,33 @@ fn a_run_that_took_too_long_between_two_looks_is_told_with_its_start() {
     let plans = stage.passes(3);
     let opened = plans.iter().flat_map(|plan| &plan.notifications).next();
     assert_eq!(opened.unwrap().since, at("2025-12-02T00:00:01Z"));
+}
+
+/// Both replicas may run it, and the other one's ends.
+#[test]
+fn an_end_on_another_stream_ends_no_run() {
+    let mut stage = Stage::new(&job(
+        "0 * * * *",
+        "max_runtime = \"30m\"\non_one_server = false",
+    ));
+    stage.beats(TASK, 60);
+    stage.beats(SECOND_TASK, 60);
+    stage.other_lines();
+    let second = SignedDuration::from_secs(1);
+    let line = |event| Kind::Job {
+        name: "tidy:up".to_owned(),
+        event,
+        background: true,
+    };
+    stage.push(TASK, second, line(JobEvent::Started), "tidy:up");
+    stage.push(SECOND_TASK, second * 2, line(JobEvent::Started), "tidy:up");
+    let ended = line(JobEvent::Ended { took: None });
+    stage.push(TASK, minutes(10), ended, "end");
+    stage.lines.sort_by_key(|line| line.at);
+    assert_eq!(
+        told(&stage.passes(8)),
+        [(Condition::JobOverrun, Occasion::Opened)]
+    );
 }
 
 #[test]
@@ -814,6 +864,17 @@ fn no_restart_is_made_in_a_silence() {
         let remediation = plan.remediation.unwrap();
         assert!(remediation.blocked_by.contains(&Gate::Silenced));
     }
+}
+
+/// Nobody hears of the outage; what goes wrong after it is told.
+#[test]
+fn what_is_due_after_a_silenced_outage_is_no_part_of_it() {
+    let mut stage = dies(&job("31 * * * *", ""), 60);
+    stage.state.silences.push(one_off(stage.now, 94, None));
+    let plans = stage.passes(24);
+    assert_eq!(told(&plans), [(Condition::JobOverdue, Occasion::Opened)]);
+    let overdue = plans.iter().flat_map(|plan| &plan.notifications).next();
+    assert_eq!(overdue.unwrap().since, at("2025-12-02T01:31:00Z"));
 }
 
 #[test]
@@ -1119,6 +1180,39 @@ fn many_jobs_get_one_all_clear_and_hide_none_that_come_later() {
         .collect();
     assert_eq!(named[0], ("job:5", 1), "the rarest first");
     assert_eq!(named[1..], often.map(|(name, _)| (name, 20)));
+}
+
+/// A job that was told alone stays alone: the all-clear of the others does not count its runs.
+#[test]
+fn the_all_clear_of_many_jobs_leaves_out_the_one_that_was_told_alone() {
+    let jobs: String = (0..6)
+        .map(|n| format!("[[scheduler.job]]\nname = \"job:{n}\"\ncron = \"*/5 * * * *\"\n"))
+        .collect();
+    let mut stage = Stage::new(&jobs);
+    stage.other_lines();
+    idle(&mut stage, 0..180);
+    for minute in (0..180).step_by(5) {
+        for n in 0..6 {
+            let stops = if n == 0 { 10..180 } else { 60..120 };
+            if !stops.contains(&minute) {
+                let after = minutes(minute) + SignedDuration::from_secs(2);
+                stage.job_ended(&format!("job:{n}"), after, SignedDuration::ZERO);
+            }
+        }
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    let plans = stage.passes(35);
+    let all_clear = (plans.iter().flat_map(|plan| &plan.notifications))
+        .find(|n| n.occasion == Occasion::Resolved)
+        .unwrap();
+    assert_eq!(all_clear.job(), None);
+    let named: Vec<&str> = (all_clear.proof.iter())
+        .filter_map(|fact| match fact {
+            Fact::MissedRuns { job, .. } => Some(job.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(named, ["job:1", "job:2", "job:3", "job:4", "job:5"]);
 }
 
 #[test]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::config::StaleAfter;
-use scheduler_watchdog::history::{Heartbeats, fold};
+use scheduler_watchdog::history::{Heartbeats, JobHistory, fold};
 use scheduler_watchdog::line::{JobEvent, Kind, Line, Pulse};
 use scheduler_watchdog::snapshot::LogWindow;
-use scheduler_watchdog::state::{MOST_BYTES, State, Unreadable};
+use scheduler_watchdog::state::{MOST_BYTES, Phase, State, Unreadable};
 
-use crate::stage::{Stage, at, minutes};
+use crate::stage::{Stage, at, falls_silent, minutes};
 
 const START: &str = "2025-12-01T00:00:00Z";
 
@@ -201,6 +202,186 @@ fn a_pause_is_remembered_with_its_beginning_and_its_end() {
             .map(|(from, until)| (seconds(from), seconds(until)));
         assert_eq!(paused, expected, "{beats:?}");
     }
+}
+
+/// Up to Laravel 9.20 a job's line tells of its start, and the next one comes after its end and
+/// the loop's pause. From a minute on the job is remembered although nobody configured it.
+#[test]
+fn how_long_a_run_took_is_learned_from_the_next_line() {
+    for (next, expected) in [(120, None), (121, Some(60)), (661, Some(600))] {
+        let started = Kind::Job {
+            name: "reports".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        let state = folded(&[window(vec![
+            line("a/a/1", 0, started),
+            line("a/a/1", next, Kind::Heartbeat(Pulse::Idle)),
+        ])]);
+        let longest = (state.jobs.get("reports")).and_then(|job| job.longest_seconds);
+        assert_eq!(longest, expected, "{next} s");
+    }
+}
+
+/// A job that nobody configured was due a whole number of its periods after its last start, or of
+/// days; of one start alone, of hours.
+#[test]
+fn when_a_job_was_due_is_told_by_its_starts() {
+    const DAY: i64 = 86_400;
+    for (starts, from, until, expected) in [
+        (&[][..], 0, DAY, false),
+        (&[0, 700], 1400, 1400, true),
+        (&[0, 700], 1401, 1401, false),
+        (&[0, 700], 1400, 1500, true),
+        (&[0, 700], 2000, 2100, true),
+        (&[0, 700], 1300, 1399, false),
+        (&[0, 700], 700, 700, false),
+        (&[0, 700], 700 + DAY, 700 + DAY, true),
+        (&[700, 700], 1400, 1400, false),
+        (&[700, 700], 700 + DAY, 700 + DAY, true),
+        (&[0], 3600, 3600, true),
+        (&[0], 3601, 7199, false),
+        (&[0], 3601, 7200, true),
+    ] {
+        let time = |second: i64| at(START) + SignedDuration::from_secs(second);
+        let history = JobHistory {
+            starts: starts.iter().map(|start| time(*start)).collect(),
+            ..JobHistory::default()
+        };
+        let was_due = history.was_due(time(from), time(until));
+        assert_eq!(was_due, expected, "{starts:?} {from} {until}");
+    }
+}
+
+/// Two lines may tell of one start, with slightly different times.
+#[test]
+fn starts_half_a_minute_apart_are_two() {
+    for (second, expected) in [(29, 1), (30, 2)] {
+        let kind = Kind::Job {
+            name: "reports".to_owned(),
+            event: JobEvent::Ended {
+                took: Some(SignedDuration::ZERO),
+            },
+            background: false,
+        };
+        let lines = vec![line("a/a/1", 0, kind.clone()), line("a/a/1", second, kind)];
+        let mut stage = Stage::new("[[scheduler.job]]\nname = \"reports\"\ncron = \"0 * * * *\"\n");
+        stage.state = State::default();
+        let window = window(lines);
+        fold(&mut stage.state, &stage.scheduler, &window, window.until);
+        assert_eq!(
+            stage.state.jobs["reports"].starts.len(),
+            expected,
+            "{second} s"
+        );
+    }
+}
+
+/// Of the jobs that nobody configured, those that were seen last are remembered.
+#[test]
+fn the_jobs_that_were_seen_longest_ago_are_forgotten() {
+    let name = |n: i64| format!("job:{:03}", 200 - n);
+    let lines = (0..160)
+        .map(|n| {
+            let event = JobEvent::Ended {
+                took: Some(minutes(1)),
+            };
+            let kind = Kind::Job {
+                name: name(n),
+                event,
+                background: false,
+            };
+            line("a/a/1", n, kind)
+        })
+        .collect();
+    let window = window(lines);
+    let mut state = State::default();
+    let first = format!(
+        "[[scheduler.job]]\nname = \"{}\"\ncron = \"0 * * * *\"\n",
+        name(0)
+    );
+    fold(
+        &mut state,
+        &Stage::new(&first).scheduler,
+        &window,
+        window.until,
+    );
+    let known: Vec<bool> = (0..160)
+        .map(|n| state.jobs.contains_key(&name(n)))
+        .collect();
+    assert!(known[0]);
+    assert_eq!(known[1..11], [false; 10]);
+    assert_eq!(known[11..], [true; 149]);
+}
+
+/// Old errors before anything of the jobs that are configured.
+#[test]
+fn a_document_that_is_too_long_loses_what_is_missed_least() {
+    let mut state = State::default();
+    state.errors.slots = (0..288).map(|slot| (slot, 1)).collect();
+    let length = |state: &State| serde_json::to_string(state).unwrap().len();
+    while length(&state) <= MOST_BYTES {
+        let history = JobHistory {
+            plan: Some(1),
+            starts: vec![at(START), at(START) + minutes(1)],
+            ..JobHistory::default()
+        };
+        state
+            .jobs
+            .insert(format!("job:{}", state.jobs.len()), history);
+    }
+    let text = state.to_json();
+    assert!(text.len() <= MOST_BYTES);
+    let read = State::from_json(&text).unwrap();
+    assert_eq!(read.jobs, state.jobs);
+    let kept = state
+        .errors
+        .slots
+        .iter()
+        .rev()
+        .take(read.errors.slots.len());
+    assert!(read.errors.slots.len() > 250);
+    assert!(kept.rev().eq(&read.errors.slots), "the newest");
+}
+
+#[test]
+fn incidents_that_are_over_and_fields_of_another_version_go_before_a_message() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    let firing = stage.state.incidents[0].clone();
+    let mut over = firing.clone();
+    over.phase = Phase::Resolved;
+    over.causes = vec![Cause::new("redis-auth", "x".repeat(MOST_BYTES).as_str())];
+    stage.state.incidents.insert(0, over);
+    let read = State::from_json(&stage.state.to_json()).unwrap();
+    assert_eq!(read.incidents, [firing]);
+    assert_eq!(read.outbox, stage.state.outbox);
+    let mut document: serde_json::Value = serde_json::from_str(&read.to_json()).unwrap();
+    document["of_another_version"] = "x".repeat(MOST_BYTES).into();
+    let again = State::from_json(&document.to_string()).unwrap();
+    assert_eq!(State::from_json(&again.to_json()).unwrap(), read);
+}
+
+/// A message is never dropped, only shortened: of each cause one line of evidence stays.
+#[test]
+fn a_message_that_is_too_long_keeps_its_proof() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    let message = &mut stage.state.outbox[0];
+    let line = |n: usize| Evidence::Line(format!("{n} {}", "x".repeat(1000)));
+    let cause = |lines: usize| Cause {
+        evidence: (0..lines).map(line).collect(),
+        ..Cause::new("redis-auth", "")
+    };
+    message.causes = vec![cause(100), cause(1)];
+    let text = stage.state.to_json();
+    assert!(text.len() <= MOST_BYTES);
+    let read = State::from_json(&text).unwrap();
+    assert_eq!(read.outbox[0].causes, [cause(1), cause(1)]);
+    // There is nothing left to be shortened.
+    stage.state.outbox[0].causes = vec![cause(1); 100];
+    let read = State::from_json(&stage.state.to_json()).unwrap();
+    assert_eq!(read.outbox, stage.state.outbox);
 }
 
 #[test]

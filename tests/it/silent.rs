@@ -9,7 +9,8 @@ use scheduler_watchdog::plan::{Occasion, Plan, Reason, Verdict};
 use scheduler_watchdog::snapshot::Observed;
 
 use crate::stage::{
-    SECOND_TASK, Stage, TASK, facts, falls_silent, minutes, replica_falls_silent, task, told,
+    SECOND_TASK, Stage, TASK, deployment, facts, falls_silent, minutes, replica_falls_silent, task,
+    told,
 };
 
 fn seconds(n: i64) -> SignedDuration {
@@ -133,6 +134,28 @@ fn a_task_excuses_a_silence_until_its_time_to_start_is_over() {
     }
 }
 
+#[test]
+fn a_deployment_goes_on_until_it_has_failed_or_is_the_only_one() {
+    let now = Stage::new("").now;
+    for (rollout, deployments, expected) in [
+        ("IN_PROGRESS", 1, true),
+        ("IN_PROGRESS", 2, true),
+        ("COMPLETED", 1, false),
+        ("COMPLETED", 2, true),
+        ("FAILED", 1, false),
+        ("FAILED", 2, false),
+    ] {
+        let mut facts = facts(&[TASK], now - minutes(60));
+        facts.deployments[0].rollout = rollout.to_owned();
+        if deployments == 2 {
+            let old = deployment("ecs-svc/0", "COMPLETED", now - minutes(90));
+            facts.deployments.push(old);
+        }
+        let goes_on = facts.deploying().is_some();
+        assert_eq!(goes_on, expected, "{rollout}, {deployments}");
+    }
+}
+
 /// A task that took another one's place and never speaks.
 #[test]
 fn a_replica_that_never_spoke_has_its_time_from_its_start_on() {
@@ -159,6 +182,19 @@ fn two_replicas_that_live_need_no_further_evidence() {
     stage.beats(SECOND_TASK, 60);
     stage.passes(6);
     let snapshot = stage.snapshot();
+    assert!(snapshot.probe.is_none() && snapshot.service.is_none());
+    // One that is silent, for no longer than it may.
+    let mut stage = replica_falls_silent("");
+    for (second, asked) in [(240, false), (241, true)] {
+        stage.now = Stage::new("").now + minutes(30) + seconds(second);
+        assert_eq!(stage.snapshot().service.is_some(), asked, "{second} s");
+    }
+}
+
+#[test]
+fn a_loop_that_waits_for_a_job_needs_no_further_evidence() {
+    let mut stage = falls_silent(REPORTS);
+    let snapshot = stage.wait(10).snapshot();
     assert!(snapshot.probe.is_none() && snapshot.service.is_none());
 }
 

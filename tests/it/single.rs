@@ -194,6 +194,24 @@ fn three_jobs_are_told_one_by_one_and_four_as_one() {
 }
 
 #[test]
+fn the_lines_of_a_job_are_those_that_its_matcher_fits() {
+    for (matcher, name, line, expected) in [
+        ("", "often", "x", true),
+        ("", "other", "often", false),
+        ("match = \"Callback\"", "Callback 7", "x", true),
+        ("match = \"Callback\"", "x", "Running Callback 7", true),
+        ("match = \"Callback\"", "often", "x", false),
+        ("match = { regex = \"^a.*z$\" }", "abcz", "x", true),
+        ("match = { regex = \"^a.*z$\" }", "x", "abcz", true),
+        ("match = { regex = \"^a.*z$\" }", "often", "x", false),
+    ] {
+        let stage = Stage::new(&job("often", "0 * * * *", matcher));
+        let owns = stage.scheduler.jobs[0].owns(name, line);
+        assert_eq!(owns, expected, "{matcher} {name} {line}");
+    }
+}
+
+#[test]
 fn a_minute_of_a_job_that_repeats_within_it_stands_for_all_its_runs() {
     for (every, runs) in [("10s", 6), ("30s", 2)] {
         let repeats = format!("every = \"{every}\"");
