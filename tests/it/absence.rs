@@ -209,6 +209,11 @@ fn all_jobs_that_stop_for_another_reason_are_not_called_paused() {
     play.run(TASK, 1..72, &["tidy:up", "orders:sync"])
         .run(NEXT_TASK, 72..150, &[]);
     assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
+    let mut play = Play::new(&both);
+    play.run(TASK, 1..72, &["tidy:up", "orders:sync"])
+        .run(TASK, 72..150, &[])
+        .run(NEXT_TASK, 73..150, &[]);
+    assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
     // One job is not all; and a third, that nobody configured, goes on.
     let mut play = Play::new(TIDY);
     play.run(TASK, 1..72, &["tidy:up"]).run(TASK, 72..150, &[]);

@@ -140,8 +140,10 @@ fn an_error_that_ended_no_run_is_no_cause_of_a_silence() {
     // Nor one that the loop outlived.
     errors[0].aborts = true;
     let mut after = clues(&errors, Condition::SchedulerSilent);
-    after.last_heartbeat = Some(at(NOW) + SignedDuration::from_mins(5));
-    assert!(find(&after).is_empty());
+    for (seconds, is_cause) in [(0, true), (120, true), (121, false), (300, false)] {
+        after.last_heartbeat = Some(at(NOW) + SignedDuration::from_secs(seconds));
+        assert_eq!(!find(&after).is_empty(), is_cause, "{seconds} s");
+    }
 }
 
 #[test]

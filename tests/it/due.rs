@@ -827,12 +827,13 @@ fn a_silence_withholds_messages_and_restarts_and_says_so() {
     assert!(matches!(plan.withheld[0].why, Withholding::Silenced(_)));
     assert!(plan.to_string().contains("moving house (ops)"), "{plan}");
     // It ends while the trouble goes on: told then, and only then restarted.
-    let after = stage.passes(3);
+    let mut after = stage.passes(2);
+    assert!(stage.state.silences.is_empty(), "what is over is forgotten");
+    after.extend(stage.passes(1));
     assert_eq!(
         told(&after),
         [(Condition::SchedulerSilent, Occasion::Opened)]
     );
-    assert!(stage.state.silences.is_empty(), "what is over is forgotten");
 }
 
 #[test]
@@ -864,6 +865,30 @@ fn no_restart_is_made_in_a_silence() {
         let remediation = plan.remediation.unwrap();
         assert!(remediation.blocked_by.contains(&Gate::Silenced));
     }
+}
+
+/// It was missed just before the outage; the look that ends the outage leaves it to the next.
+#[test]
+fn a_run_that_was_missed_before_an_outage_is_told_after_its_all_clear() {
+    let mut stage = dies(&job("25 * * * *", ""), 60);
+    let told: Vec<_> = (stage.passes(24).iter())
+        .flat_map(|plan| &plan.notifications)
+        .filter(|n| matches!(n.occasion, Occasion::Opened | Occasion::Resolved))
+        .map(|n| {
+            (
+                n.at.duration_since(at("2025-12-02T00:00:00Z")).as_mins(),
+                n.condition,
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (35, Condition::SchedulerSilent),
+            (100, Condition::SchedulerSilent),
+            (105, Condition::JobOverdue),
+        ]
+    );
 }
 
 /// Nobody hears of the outage; what goes wrong after it is told.
@@ -1073,6 +1098,37 @@ fn what_waits_behind_another_job_is_neither_overdue_nor_silent() {
         }
     }
     assert_eq!(told(&stage.passes(39)), []);
+}
+
+/// The same, told by lines of starts only, as up to Laravel 9.20.
+#[test]
+fn what_waits_behind_a_job_that_told_of_its_start_is_not_overdue() {
+    let mut stage = Stage::new(QUEUE);
+    stage.other_lines();
+    let mut starts = |name: &str, minute: i64| {
+        let kind = Kind::Job {
+            name: name.to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        let after = minutes(minute) + SignedDuration::from_secs(2);
+        stage.push(TASK, after, kind, name);
+    };
+    for (name, minute) in [
+        ("first", 60),
+        ("second", 125),
+        ("third", 145),
+        ("fourth", 165),
+    ] {
+        starts(name, minute);
+    }
+    for minute in (0..60).chain(165..240).step_by(5) {
+        starts("often", minute);
+    }
+    idle(&mut stage, 0..60);
+    idle(&mut stage, 166..240);
+    stage.lines.sort_by_key(|line| line.at);
+    assert_eq!(told(&stage.passes(47)), []);
 }
 
 #[test]

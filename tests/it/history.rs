@@ -204,6 +204,60 @@ fn a_pause_is_remembered_with_its_beginning_and_its_end() {
     }
 }
 
+/// The same words of a stream are one note, with the newest time; other words, and those of
+/// another stream, are others.
+#[test]
+fn an_error_that_repeats_itself_is_noted_once() {
+    let error = |stream: &str, second: i64, text: &str| Line {
+        text: text.to_owned(),
+        ..line(
+            stream,
+            second,
+            Kind::Error {
+                aborts: false,
+                context: None,
+                trace: Vec::new(),
+            },
+        )
+    };
+    let first = [
+        ("a", 10, "one"),
+        ("a", 20, "one"),
+        ("a", 15, "one"),
+        ("a", 30, "two"),
+        ("b", 40, "one"),
+    ];
+    let second = [("a", 50, "one"), ("a", 60, "three"), ("a", 5, "two")];
+    let windows = [&first[..], &second].map(|errors| {
+        window(
+            (errors.iter())
+                .map(|(stream, second, text)| error(stream, *second, text))
+                .collect(),
+        )
+    });
+    let notes: Vec<_> = (folded(&windows).errors.notes.iter())
+        .map(|note| {
+            let second = note.at.duration_since(at(START)).as_secs();
+            (note.stream.clone(), second, note.text.clone())
+        })
+        .collect();
+    let expected = [
+        ("a", 30, "two"),
+        ("b", 40, "one"),
+        ("a", 50, "one"),
+        ("a", 60, "three"),
+    ]
+    .map(|(stream, second, text)| (stream.to_owned(), second, text.to_owned()));
+    assert_eq!(notes, expected);
+}
+
+/// There are many jobs, and the document has its bound.
+#[test]
+fn what_is_not_known_of_a_job_takes_up_no_room() {
+    let text = serde_json::to_string(&JobHistory::default()).unwrap();
+    assert_eq!(text, r#"{"starts":[]}"#);
+}
+
 /// Up to Laravel 9.20 a job's line tells of its start, and the next one comes after its end and
 /// the loop's pause. From a minute on the job is remembered although nobody configured it.
 #[test]
