@@ -35,6 +35,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
+FRESH = WORK / "fresh"
 TREE = WORK / "tree"
 LIST = WORK / "list.json"
 UNVIABLE = WORK / "unviable.json"
@@ -132,31 +133,32 @@ def place(of):
 # Building
 
 
-def copy_tree():
-    """Copies what git knows or would know, without touching what has not changed."""
-    names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
-    ).stdout.decode()
-    wanted = {name for name in names.split("\0") if name and (ROOT / name).is_file()}
-    for name in wanted:
-        old, new = ROOT / name, TREE / name
+def copy(names, source, target):
+    """Copies files, without touching what has not changed; its time decides what is built again."""
+    for name in names:
+        old, new = source / name, target / name
         if not new.exists() or new.read_bytes() != old.read_bytes():
             new.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(old, new)
-    for path in [path for path in TREE.rglob("*") if path.is_file()]:
-        if str(path.relative_to(TREE)) not in wanted:
+            shutil.copy(old, new)
+    for path in [path for path in target.rglob("*") if path.is_file()]:
+        if str(path.relative_to(target)) not in names:
             path.unlink()
 
 
 def weave(left_out, count):
-    """Weaves all changes but some into a fresh copy; returns those that cannot be woven."""
-    copy_tree()
+    """Weaves all changes but some into a copy of what git knows or would know; returns those that cannot be woven."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+    ).stdout.decode()
+    names = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+    copy(names, ROOT, FRESH)
     command = ["run", "--quiet", "--manifest-path", str(ROOT / "tools/mutants/Cargo.toml"), "--"]
-    done = cargo(*command, str(LIST), str(TREE), *map(str, sorted(left_out)), capture_output=True, text=True)
+    done = cargo(*command, str(LIST), str(FRESH), *map(str, sorted(left_out)), capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
-    with (TREE / "src/lib.rs").open("a") as library:
+    with (FRESH / "src/lib.rs").open("a") as library:
         library.write(SWITCH.replace("COUNT", str(count)))
+    copy(names, FRESH, TREE)
     return {int(number) for number in done.stdout.split()}
 
 
@@ -177,9 +179,8 @@ def at_fault(path, start, end):
     return best
 
 
-def find_unviable(count):
-    """Leaves out what the compiler refuses until it refuses nothing."""
-    left_out = set()
+def find_unviable(count, left_out):
+    """Leaves out what the compiler refuses, besides what is known, until it refuses nothing."""
     while True:
         unwoven = weave(left_out, count)
         done = cargo("check", "--lib", "--message-format=json", cwd=TREE, capture_output=True, text=True)
@@ -453,8 +454,11 @@ def main():
         COVER.unlink(missing_ok=True)
         old = load(OUTCOMES, {}) if chosen.again or chosen.go_on else {}
         save(OUTCOMES, {key: outcome for key, outcome in old.items() if outcome["outcome"] != "missed"})
+        listed, known = load(LIST), load(UNVIABLE)
         list_mutants(chosen.cargo_mutants)
-        find_unviable(len(load(LIST)))
+        mutants = load(LIST)
+        is_known = known and mutants == listed
+        find_unviable(len(mutants), set(known["unviable"]) if is_known else set())
         build()
     if not COVER.exists():
         find_cover()
