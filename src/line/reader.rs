@@ -470,13 +470,6 @@ impl Stream {
     fn expire(&mut self, now: Timestamp) {
         self.blocks
             .retain(|open| now.duration_since(open.last) <= MAX_PAUSE);
-        while self
-            .recent
-            .front()
-            .is_some_and(|recent| now.duration_since(recent.at) > SAME_FAILURE)
-        {
-            self.recent.pop_front();
-        }
     }
 
     fn open(&mut self, open: OpenBlock) {

@@ -253,6 +253,62 @@ fn failures_in_a_row_are_told_once_there_are_enough() {
     assert_eq!(opened, Some(12));
 }
 
+/// That the log paused for a while, and went on, ends no trouble of a job.
+#[test]
+fn failures_are_over_with_the_look_that_finds_none() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.other_lines();
+    idle(&mut stage, 0..61);
+    idle(&mut stage, 66..120);
+    for run in 0..24 {
+        match run {
+            10..=12 => fails(&mut stage, minutes(run * 5)),
+            _ => runs(&mut stage, minutes(run * 5)),
+        }
+    }
+    let plans = stage.passes(23);
+    let over = (plans.iter().flat_map(|plan| &plan.notifications))
+        .find(|n| n.occasion == Occasion::Resolved)
+        .unwrap();
+    assert_eq!(over.until, Some(at("2025-12-02T01:10:00Z")));
+}
+
+/// A run may begin five seconds early, by another clock; earlier it is the one before, too late.
+#[test]
+fn a_run_just_before_its_time_is_not_late() {
+    for (second, expected) in [(54, 0), (55, 1)] {
+        let mut stage = Stage::new(&job("0 * * * *", ""));
+        stage.other_lines();
+        idle(&mut stage, 0..140);
+        let ran = minutes(119) + SignedDuration::from_secs(second);
+        stage.job_ended("tidy:up", ran, SignedDuration::ZERO);
+        stage.lines.sort_by_key(|line| line.at);
+        let plans = stage.passes(26);
+        assert_eq!(told(&plans)[0], (Condition::JobOverdue, Occasion::Opened));
+        assert_eq!(told(&plans)[1], (Condition::JobOverdue, Occasion::Resolved));
+        assert_eq!(
+            plans.iter().map(missed).sum::<u32>(),
+            expected,
+            "{second} s"
+        );
+    }
+}
+
+/// Nobody is told of a silence that a second look does not confirm; what did not run in it is told.
+#[test]
+fn a_silence_that_was_none_explains_no_missing_run() {
+    let mut stage = Stage::new(&job("32 * * * *", ""));
+    stage.other_lines();
+    stage.service = scheduler_watchdog::snapshot::Observed::Unknown(crate::stage::unknown(
+        scheduler_watchdog::snapshot::Obstacle::Throttled,
+    ));
+    idle(&mut stage, 0..29);
+    idle(&mut stage, 36..70);
+    let plans = stage.passes(12);
+    assert_eq!(plans[6].verdict, Verdict::Pending);
+    assert_eq!(told(&plans)[0], (Condition::JobOverdue, Occasion::Opened));
+}
+
 /// From Laravel 12.18 on the line says DONE, and a record tells of the failure, before it or
 /// after it, and in another look.
 #[test]

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::line::{Kind, Pulse};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Remediation};
 use scheduler_watchdog::remedy;
 use scheduler_watchdog::snapshot::{Observed, Obstacle, ServiceFacts};
@@ -277,6 +278,21 @@ fn a_restart_is_proven_by_the_deployment_that_followed_it() {
         stage.wait(1).beats("new", 30);
         let proven = occasions(&stage.passes(1)).contains(&Occasion::Remediated);
         assert_eq!(proven, expected, "created {created} s after the claim");
+    }
+}
+
+#[test]
+fn a_heartbeat_of_the_moment_of_the_restart_proves_nothing() {
+    for (second, expected) in [(0, false), (1, true)] {
+        let mut stage = falls_silent("");
+        claimed(&mut stage);
+        made(&mut stage);
+        let now = stage.now;
+        deployed(&mut stage, "new", now);
+        let idle = Kind::Heartbeat(Pulse::Idle);
+        stage.push("new", seconds(second), idle, "idle");
+        let proven = occasions(&stage.passes(1)).contains(&Occasion::Remediated);
+        assert_eq!(proven, expected, "{second} s after the claim");
     }
 }
 
