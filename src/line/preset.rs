@@ -802,6 +802,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_may_be_as_long_as_it_may() {
+        for (length, fits) in [(MAX_PATTERN, true), (MAX_PATTERN + 1, false)] {
+            let spec = PatternSpec::new(PatternKind::Error, "x".repeat(length));
+            assert_eq!(spec.check().is_ok(), fits, "{length}");
+        }
+    }
+
+    #[test]
     fn what_holds_for_a_preset_holds_for_those_that_include_it() {
         let those = |holds: fn(&Preset) -> bool| -> Vec<&str> {
             let names = Preset::names().iter().copied();

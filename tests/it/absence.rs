@@ -261,6 +261,22 @@ fn what_the_log_says_of_a_pause_is_believed_until_jobs_run_again() {
         .run(TASK, 72..150, &[]);
     let cause = cause_of(&play.told(120), "tidy:up").unwrap();
     assert_eq!(cause, Cause::new("maintenance-or-pause", paused));
+    // The newest such line is shown.
+    let again = "INFO Application is already down.";
+    let mut play = Play::new(TIDY);
+    play.run(TASK, 1..72, &["tidy:up"])
+        .line(TASK, 72, Kind::Held, paused)
+        .line(TASK, 74, Kind::Held, again)
+        .run(TASK, 72..150, &[]);
+    let cause = cause_of(&play.told(120), "tidy:up").unwrap();
+    assert_eq!(cause, Cause::new("maintenance-or-pause", again));
+    // Released at once.
+    let mut play = Play::new(TIDY);
+    play.run(TASK, 1..72, &["tidy:up"])
+        .line(TASK, 72, Kind::Held, paused)
+        .line(TASK, 72, Kind::Released, "INFO  Application is now live.")
+        .run(TASK, 72..150, &[]);
+    assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
     // Released, or other jobs run: something else holds this one back.
     let mut play = Play::new(TIDY);
     play.run(TASK, 1..72, &["tidy:up"])

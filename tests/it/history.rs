@@ -1,13 +1,13 @@
 //! What the log has shown, and that its order, repetition and splitting do not matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::config::StaleAfter;
-use scheduler_watchdog::history::{Heartbeats, JobHistory, fold};
+use scheduler_watchdog::history::{ErrorHistory, Heartbeats, JobHistory, fold};
 use scheduler_watchdog::line::{JobEvent, Kind, Line, Pulse};
 use scheduler_watchdog::snapshot::LogWindow;
 use scheduler_watchdog::state::{MOST_BYTES, Phase, State, Unreadable};
@@ -181,6 +181,95 @@ fn the_allowed_silence_is_twice_the_usual_gap_between_bounds() {
         let allowed = beats.stale_after(StaleAfter::Auto).as_secs();
         assert_eq!(allowed, expected, "{count} gaps of {gap} half minutes");
     }
+}
+
+#[test]
+fn lines_half_a_minute_apart_are_two_beats() {
+    for (seconds, half_minutes) in [(29, 2), (30, 1), (31, 2)] {
+        let gaps = beats(seconds, 1).gaps;
+        let found: BTreeSet<u32> = gaps
+            .values()
+            .flat_map(|gaps| gaps.keys())
+            .copied()
+            .collect();
+        assert_eq!(found, BTreeSet::from([half_minutes]), "{seconds} s");
+    }
+}
+
+/// A service of more tasks than that is judged by the newest.
+#[test]
+fn sixty_four_streams_are_remembered() {
+    let lines = (0..65)
+        .map(|n| {
+            line(
+                &format!("a/a/{n:02}"),
+                100 - n,
+                Kind::Heartbeat(Pulse::Idle),
+            )
+        })
+        .collect();
+    let known = folded(&[window(lines)]).heartbeats.streams;
+    assert_eq!(known.len(), 64);
+    assert!(
+        !known.contains_key("a/a/64"),
+        "the one that was quiet for longest"
+    );
+}
+
+#[test]
+fn errors_are_counted_by_the_minutes_of_a_window() {
+    let history = ErrorHistory {
+        minutes: (0..10)
+            .map(|minute| (minute, 1))
+            .chain([(20, 7), (30, 5)])
+            .collect(),
+        ..ErrorHistory::default()
+    };
+    let minute = |n: i64| Timestamp::from_second(n * 60).unwrap();
+    for (window, at, expected) in [
+        (1, 7, 1),
+        (5, 7, 5),
+        (5, 12, 2),
+        (5, 14, 0),
+        (5, 20, 7),
+        (11, 30, 12),
+    ] {
+        assert_eq!(
+            history.within(minutes(window), minute(at)),
+            expected,
+            "{window} {at}"
+        );
+    }
+    assert_eq!(history.within(SignedDuration::from_secs(30), minute(20)), 7);
+    // The last window with the most, and when it began.
+    let most =
+        |after: i64, until: i64| history.most_within(minutes(5), minute(after), minute(until));
+    assert_eq!(most(0, 35), (7, minute(20)));
+    assert_eq!(most(24, 35), (7, minute(20)));
+    assert_eq!(most(25, 35), (5, minute(30)));
+    assert_eq!(most(40, 41), (0, minute(37)));
+}
+
+#[test]
+fn the_usual_number_of_errors_is_known_after_six_hours() {
+    let hours = SignedDuration::from_hours;
+    let history = |slots: std::ops::Range<i64>| ErrorHistory {
+        since: Some(Timestamp::UNIX_EPOCH),
+        slots: slots.map(|slot| (slot, 10)).collect(),
+        ..ErrorHistory::default()
+    };
+    let usual = |slots, window: i64, known: SignedDuration| {
+        history(slots).usual(minutes(window), Timestamp::UNIX_EPOCH + known)
+    };
+    assert_eq!(
+        usual(0..72, 5, hours(6) - SignedDuration::from_secs(1)),
+        None
+    );
+    assert_eq!(usual(0..72, 5, hours(6)), Some(10.0));
+    assert_eq!(usual(0..72, 10, hours(6)), Some(20.0));
+    // Slots without errors count, too: of 72 the 37th.
+    assert_eq!(usual(0..36, 5, hours(6)), Some(10.0));
+    assert_eq!(usual(0..35, 5, hours(6)), Some(0.0));
 }
 
 /// A pause is longer than three minutes, and one that follows another at once is the same.
