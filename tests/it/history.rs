@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::config::StaleAfter;
-use scheduler_watchdog::history::{ErrorHistory, Heartbeats, JobHistory, fold};
+use scheduler_watchdog::history::{ErrorHistory, Heartbeats, JobHistory, LastRun, Twice, fold};
 use scheduler_watchdog::line::{JobEvent, Kind, Line, Pulse};
 use scheduler_watchdog::snapshot::LogWindow;
 use scheduler_watchdog::state::{MOST_BYTES, Phase, State, Unreadable};
@@ -248,6 +248,8 @@ fn errors_are_counted_by_the_minutes_of_a_window() {
     assert_eq!(most(24, 35), (7, minute(20)));
     assert_eq!(most(25, 35), (5, minute(30)));
     assert_eq!(most(40, 41), (0, minute(37)));
+    // No further back than an hour and a quarter.
+    assert_eq!(most(0, 100), (5, minute(30)));
 }
 
 #[test]
@@ -396,6 +398,39 @@ fn when_a_job_was_due_is_told_by_its_starts() {
     }
 }
 
+/// The row of due times that ran twice goes on until one is known to have run once: a second run
+/// may begin within a quarter of an hour.
+#[test]
+fn a_row_of_duplicates_ends_with_a_due_time_that_ran_once() {
+    let time = |minute: i64| at(START) + minutes(minute);
+    for (first, now, goes_on) in [
+        (0, 60, true),
+        (10, 24, true),
+        (10, 25, false),
+        (10, 60, false),
+    ] {
+        let history = JobHistory {
+            twice: Some(Twice {
+                since: time(0),
+                at: time(0),
+                count: 1,
+                on: [1, 2],
+            }),
+            last_run: Some(LastRun {
+                start: time(first),
+                end: time(first),
+                first: time(first),
+                on: 1,
+                seconds: None,
+                only_report: false,
+            }),
+            ..JobHistory::default()
+        };
+        let row = history.runs_twice(time(now));
+        assert_eq!(row.is_some(), goes_on, "{first} {now}");
+    }
+}
+
 /// Two lines may tell of one start, with slightly different times.
 #[test]
 fn starts_half_a_minute_apart_are_two() {
@@ -473,10 +508,12 @@ fn a_document_that_is_too_long_loses_what_is_missed_least() {
             .jobs
             .insert(format!("job:{}", state.jobs.len()), history);
     }
+    state.heartbeats.streams = beats(60, 1).streams;
     let text = state.to_json();
     assert!(text.len() <= MOST_BYTES);
     let read = State::from_json(&text).unwrap();
     assert_eq!(read.jobs, state.jobs);
+    assert_eq!(read.heartbeats, state.heartbeats);
     let kept = state
         .errors
         .slots

@@ -366,6 +366,34 @@ fn a_task_excuses_a_silence_until_its_time_to_start_is_over() {
     }
 }
 
+#[test]
+fn the_runs_that_failed_are_counted_by_themselves() {
+    let mut schedule = after_half_an_hour("");
+    for minute in 30..35 {
+        let failed = minute < 32;
+        schedule.task(minute).containers[0].exit_code = Some(i32::from(failed));
+    }
+    schedule.stage.other_lines();
+    let plan = schedule.pass(35);
+    assert_eq!(plan.conditions, [Condition::SchedulerSilent]);
+    assert_eq!(runs_of(&plan), (5, 2, 0));
+}
+
+/// ECS says so by the status, or by the time.
+#[test]
+fn a_task_has_stopped_when_ecs_says_so() {
+    let start = Stage::of(CONFIG).now;
+    for (status, stopped_at, expected) in [
+        ("RUNNING", None, false),
+        ("STOPPED", None, true),
+        ("DEPROVISIONING", Some(start), true),
+    ] {
+        let mut task = task("t", EVENTBRIDGE, start);
+        (task.last_status, task.stopped_at) = (status.to_owned(), stopped_at);
+        assert_eq!(task.is_stopped(), expected, "{status}");
+    }
+}
+
 /// Lately is within the silence that is allowed: after its beginning, not at it.
 #[test]
 fn runs_are_counted_since_a_moment_and_not_from_it_on() {
