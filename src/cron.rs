@@ -88,9 +88,23 @@ impl Cron {
         &self.expression
     }
 
-    /// Whether it means the same times, perhaps in other words: `MON` and `1`.
+    /// Whether it means the same times, perhaps in other words: `MON` and `1`, `*/30` and `0,30`.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.schedule == other.schedule
+        // croner keeps how a field was written, to describe it.
+        let times = |cron: &Self| {
+            let mut pattern = cron.schedule.pattern.clone();
+            for field in [
+                &mut pattern.minutes,
+                &mut pattern.hours,
+                &mut pattern.days,
+                &mut pattern.months,
+                &mut pattern.days_of_week,
+            ] {
+                (field.step, field.from_wildcard) = (1, false);
+            }
+            pattern
+        };
+        times(self) == times(other)
     }
 
     /// The expected runs in `(after, until]`, oldest first. Empty when `until <= after`.
@@ -121,11 +135,6 @@ impl Cron {
             }
             None
         })
-    }
-
-    /// The next expected run after `after`, within the coming years.
-    pub fn next(&self, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
-        self.runs(zone, Gap::Skip, after, horizon(after)).next()
     }
 
     /// The times by the wall clock after `after`, whatever the zone, oldest first.
@@ -326,6 +335,8 @@ mod tests {
             ),
             ("rate(30 days)", "UTC", Some("2026-12-25T01:00:00Z")),
             ("rate(1 hour)", "UTC", Some("2026-11-25T02:00:00Z")),
+            ("rate(5 minutes)", "UTC", Some("2026-11-25T01:05:00Z")),
+            ("rate(2 weeks)", "UTC", None),
             ("cron(0 8 1 1 ? 2020)", "UTC", None),
             ("cron(0 10 1 * ?)", "UTC", None),
             ("at(2027-01-01T00:00:00)", "UTC", None),
@@ -395,6 +406,23 @@ mod tests {
         assert!(Cron::parse("0 0 29 2 *").is_ok());
         assert!(Cron::parse("0 9 * JAN-MAR MON-FRI").is_ok());
         assert!(Cron::parse("0 9 * * 7").is_ok());
+    }
+
+    /// The list of jobs was told to differ from a configuration that says `0,30` for `*/30`.
+    #[test]
+    fn an_expression_is_the_same_in_other_words() {
+        for (one, other, expected) in [
+            ("*/15 * * * *", "0,15,30,45 * * * *", true),
+            ("*/15 * * * *", "0,15,30 * * * *", false),
+            ("0 */6 * * MON", "0 0,6,12,18 * * 1", true),
+            ("0 0 * JAN-DEC *", "0 0 * * *", true),
+            ("0 0 * * *", "0 0 1 * *", false),
+            // A day of the month and a weekday are alternatives, unless one of them is any.
+            ("0 0 1-31 * 1", "0 0 * * 1", false),
+        ] {
+            let [first, second] = [one, other].map(|text| Cron::parse(text).unwrap());
+            assert_eq!(first.is_same(&second), expected, "{one} | {other}");
+        }
     }
 
     /// They were searched minute by minute for nine years: 21 s for one expression.

@@ -27,7 +27,7 @@ const WEEKDAYS_REPEAT: i16 = 40;
 const FREQUENT_TOLERANCE: u32 = 3;
 
 /// `[[scheduler.job]]`: one job of the schedule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Job {
     /// Its normalised name, as the line reader gives it: `redis:monitor`.
     pub name: String,
@@ -65,16 +65,6 @@ pub enum Matcher {
     Text(String),
     /// The line's job name, or the line, matches this expression.
     Pattern(Regex),
-}
-
-impl PartialEq for Matcher {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Text(a), Self::Text(b)) => a == b,
-            (Self::Pattern(a), Self::Pattern(b)) => a.as_str() == b.as_str(),
-            _ => false,
-        }
-    }
 }
 
 impl Matcher {

@@ -171,7 +171,7 @@ impl Silence {
                 runtime
             };
             let until = last + (stale_after + patience).min(LONGEST_RUN);
-            if patience > SignedDuration::ZERO && until > now {
+            if until > now {
                 silence.running.push(PossibleRun { job, until });
             }
         }
@@ -337,7 +337,7 @@ pub fn look(
         look.busy_tasks = going.map(|task| task.id.clone()).collect();
         // One that was never heard may not be a scheduler at all.
         look.none_started = (look.silence.last).is_some()
-            && (scene.runs(now - look.silence.allowed)).is_some_and(|runs| runs.is_none_started());
+            && scene.runs(now).is_some_and(|runs| runs.is_none_started());
     } else if let Some(facts) = facts {
         look.findings.extend(stuck_deployment(&scene, facts));
         // A deployment replaces tasks, and excuses those that do not speak yet.

@@ -1,15 +1,17 @@
 """Breaks the pure core on purpose, one small change at a time, and sees which changes no test notices.
 
-    tools/mutants.py --cargo-mutants PATH [--file GLOB]… [--shard K/N] [--go-on] [--record]
+    tools/mutants.py --cargo-mutants PATH [--file GLOB]… [--shard K/N] [--go-on | --again] [--record]
 
 cargo-mutants lists the changes (`.cargo/mutants.toml` says of which files). It would build each of them, which takes
 days for thousands; here tools/mutants weaves all of them into one copy of the sources, each behind a switch in the
 environment. One run of each test tells which changes it reaches, so that a change costs the tests that reach it, and no
 build. A change is caught if a test fails or does not end, and missed if all pass. What does not compile is unviable;
-what cannot stand behind a switch (`-> impl Trait`) is left to `cargo mutants --re`.
+what cannot stand behind a switch (`-> impl Trait`) is left to `cargo mutants --re`. A change that nobody can observe, or
+that no test is worth, is explained in tests/mutants-explained.toml.
 
-Everything lies below target/mutants. --go-on keeps the build and the outcomes of the last run. --record writes
-tests/mutants.toml also if not all changes were tried.
+Everything lies below target/mutants. --go-on keeps the build and the outcomes of the last run. --again builds anew and
+keeps what was caught, for when tests were added or some code was made simpler: it tries what was missed, and what is new.
+--record writes tests/mutants.toml also if not all changes were tried.
 """
 
 import argparse
@@ -28,10 +30,12 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
+FRESH = WORK / "fresh"
 TREE = WORK / "tree"
 LIST = WORK / "list.json"
 UNVIABLE = WORK / "unviable.json"
@@ -39,6 +43,7 @@ BINARIES = WORK / "binaries.json"
 COVER = WORK / "cover.json"
 OUTCOMES = WORK / "outcomes.json"
 RECORD = ROOT / "tests" / "mutants.toml"
+EXPLAINED = ROOT / "tests" / "mutants-explained.toml"
 
 # The cases of property tests are the same in every run, and fewer than otherwise.
 TEST_ENV = {
@@ -53,6 +58,9 @@ CARGO_CONFIG = ["--config", "profile.dev.package.scheduler-watchdog.opt-level=1"
 
 # A test may take this many times as long as without a change, and this much more.
 PATIENCE, MORE_SECONDS = 4, 10
+# A test that takes longer than this part of all of them is run only for changes that no quicker one reaches: each change
+# that is missed would cost as much again. So a few may count as missed that such a test would notice, and none as caught.
+TOO_LONG = 0.02
 MOST_MEMORY = 6 << 30
 
 SWITCH = """
@@ -95,34 +103,62 @@ def save(path, value):
     new.replace(path)
 
 
+# Listing
+
+
+def list_mutants(cargo_mutants):
+    """Lists the changes, each under a name that outlives a change elsewhere in its file: lines and columns do not."""
+    listed = [cargo_mutants, "mutants", "--list", "--json"]
+    mutants = json.loads(subprocess.run(listed, cwd=ROOT, check=True, capture_output=True).stdout)
+    seen = collections.Counter()
+    for mutant in mutants:
+        mutant["change"] = mutant["name"].split(": ", 1)[1]
+        mutant["code"] = (ROOT / mutant["file"]).read_text().splitlines()[mutant["span"]["start"]["line"] - 1].strip()
+        alike = f"{mutant['file']}: {mutant['change']}: {mutant['code']}"
+        seen[alike] += 1
+        mutant["key"] = f"{alike} #{seen[alike]}"
+    save(LIST, mutants)
+
+
+def explanations():
+    """Why some changes are not caught: by file, change and line of code."""
+    explained = tomllib.loads(EXPLAINED.read_text())["explained"] if EXPLAINED.exists() else []
+    return {place(entry): entry["why"] for entry in explained}
+
+
+def place(of):
+    return of["file"], of["change"], of["code"]
+
+
 # Building
 
 
-def copy_tree():
-    """Copies what git knows or would know, without touching what has not changed."""
-    names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
-    ).stdout.decode()
-    wanted = {name for name in names.split("\0") if name and (ROOT / name).is_file()}
-    for name in wanted:
-        old, new = ROOT / name, TREE / name
+def copy(names, source, target):
+    """Copies files, without touching what has not changed; its time decides what is built again."""
+    for name in names:
+        old, new = source / name, target / name
         if not new.exists() or new.read_bytes() != old.read_bytes():
             new.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(old, new)
-    for path in [path for path in TREE.rglob("*") if path.is_file()]:
-        if str(path.relative_to(TREE)) not in wanted:
+            shutil.copy(old, new)
+    for path in [path for path in target.rglob("*") if path.is_file()]:
+        if str(path.relative_to(target)) not in names:
             path.unlink()
 
 
 def weave(left_out, count):
-    """Weaves all changes but some into a fresh copy; returns those that cannot be woven."""
-    copy_tree()
+    """Weaves all changes but some into a copy of what git knows or would know; returns those that cannot be woven."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+    ).stdout.decode()
+    names = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+    copy(names, ROOT, FRESH)
     command = ["run", "--quiet", "--manifest-path", str(ROOT / "tools/mutants/Cargo.toml"), "--"]
-    done = cargo(*command, str(LIST), str(TREE), *map(str, sorted(left_out)), capture_output=True, text=True)
+    done = cargo(*command, str(LIST), str(FRESH), *map(str, sorted(left_out)), capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
-    with (TREE / "src/lib.rs").open("a") as library:
+    with (FRESH / "src/lib.rs").open("a") as library:
         library.write(SWITCH.replace("COUNT", str(count)))
+    copy(names, FRESH, TREE)
     return {int(number) for number in done.stdout.split()}
 
 
@@ -143,9 +179,8 @@ def at_fault(path, start, end):
     return best
 
 
-def find_unviable(count):
-    """Leaves out what the compiler refuses until it refuses nothing."""
-    left_out = set()
+def find_unviable(count, left_out):
+    """Leaves out what the compiler refuses, besides what is known, until it refuses nothing."""
     while True:
         unwoven = weave(left_out, count)
         done = cargo("check", "--lib", "--message-format=json", cwd=TREE, capture_output=True, text=True)
@@ -206,7 +241,7 @@ def run(binary, tests, seconds, **env):
         text=True,
         errors="replace",
         preexec_fn=limit,
-        start_new_session=True,
+        process_group=0,
     )
 
     def stop():
@@ -293,11 +328,12 @@ def groups(tests):
 
 def try_all(numbers, mutants):
     cover = load(COVER)
-    reaching = collections.defaultdict(list)
+    long = TOO_LONG * sum(known["seconds"] for known in cover.values())
+    quick, slow = collections.defaultdict(list), collections.defaultdict(list)
     for test, known in cover.items():
         for number in known["reached"]:
-            reaching[number].append(test)
-    outcomes = load(OUTCOMES, {})
+            (quick if known["seconds"] <= long else slow)[number].append(test)
+    outcomes, explained = load(OUTCOMES, {}), explanations()
     # Tests that caught changes before, in the same file above all, are tried first.
     catchers = collections.Counter()
     lock = threading.Lock()
@@ -309,7 +345,7 @@ def try_all(numbers, mutants):
             caught = catchers[mutant["file"], test.split("|")[1]]
             return -caught / (cover[test]["seconds"] + 0.1), cover[test]["seconds"]
 
-        tests = sorted(reaching[number], key=rank)
+        tests = sorted(quick[number] or slow[number], key=rank)
         outcome = {"outcome": "missed", "tests": len(tests)}
         for group, seconds in groups([(test, cover[test]["seconds"]) for test in tests]):
             by_binary = collections.defaultdict(list)
@@ -328,14 +364,14 @@ def try_all(numbers, mutants):
                 continue
             break
         with lock:
-            outcomes[str(number)] = outcome
+            outcomes[mutant["key"]] = outcome
             if "by" in outcome:
                 catchers[mutant["file"], outcome["by"]] += 1
             save(OUTCOMES, outcomes)
-            if outcome["outcome"] == "missed":
+            if outcome["outcome"] == "missed" and place(mutant) not in explained:
                 print(f"missed: {mutant['name']}", flush=True)
 
-    in_parallel(one, [number for number in numbers if str(number) not in outcomes])
+    in_parallel(one, [number for number in numbers if mutants[number]["key"] not in outcomes])
 
 
 # Telling
@@ -343,7 +379,7 @@ def try_all(numbers, mutants):
 
 def tally(mutants):
     """By file: how many changes there are, and what became of them."""
-    known, outcomes = load(UNVIABLE), load(OUTCOMES, {})
+    known, outcomes, explained = load(UNVIABLE), load(OUTCOMES, {}), explanations()
     files = collections.defaultdict(collections.Counter)
     for number, mutant in enumerate(mutants):
         count = files[mutant["file"]]
@@ -353,14 +389,27 @@ def tally(mutants):
         elif number in known["unwoven"]:
             count["not_woven"] += 1
         else:
-            count[outcomes.get(str(number), {"outcome": "not_tried"})["outcome"]] += 1
+            outcome = outcomes.get(mutant["key"], {"outcome": "not_tried"})["outcome"]
+            count["explained" if outcome == "missed" and place(mutant) in explained else outcome] += 1
     return dict(sorted(files.items()))
 
 
-COLUMNS = ["mutants", "caught", "timeout", "missed", "unviable", "not_woven", "not_tried"]
+def stale(mutants):
+    """Explanations that explain nothing any more, and why."""
+    outcomes = load(OUTCOMES, {})
+    for explained in explanations():
+        found = [outcomes.get(mutant["key"], {}).get("outcome") for mutant in mutants if place(mutant) == explained]
+        if not found:
+            yield f"{': '.join(explained)}: there is no such change"
+        elif not {"missed", None} & {*found}:
+            yield f"{': '.join(explained)}: it is caught"
+
+
+COLUMNS = ["mutants", "caught", "timeout", "missed", "explained", "unviable", "not_woven", "not_tried"]
 
 
 def score(count):
+    """The part that was noticed, of what could be: what is explained counts neither way."""
     found = count["caught"] + count["timeout"]
     return 100 * found / (found + count["missed"]) if found + count["missed"] else None
 
@@ -377,7 +426,7 @@ def record(files, total):
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, check=True, capture_output=True, text=True)
     lines = [
         "# What became of the changes that `make mutants` made to the pure core; written by tools/mutants.py.",
-        "# A file of which changes were not tried is a sample.",
+        "# A file of which changes were not tried is a sample. What tests/mutants-explained.toml explains counts neither way.",
         f'date = "{datetime.date.today()}"',
         f'commit = "{commit.stdout.strip()}"',
         f"score = {score(total):.1f}",
@@ -393,17 +442,25 @@ def main():
     parser.add_argument("--cargo-mutants", required=True, help="the program that lists the changes")
     parser.add_argument("--file", action="append", default=[], help="only changes of these files (a pattern)")
     parser.add_argument("--shard", default="1/1", help="the K-th of N equal parts of the changes, drawn by chance")
-    parser.add_argument("--go-on", action="store_true", help="go on with the last run")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--go-on", action="store_true", help="go on with the last run")
+    how.add_argument("--again", action="store_true", help="build anew, keep what was caught, and try the others again")
     parser.add_argument("--record", action="store_true", help="write tests/mutants.toml in any case")
     chosen = parser.parse_args()
     began = time.monotonic()
     WORK.mkdir(parents=True, exist_ok=True)
-    if not chosen.go_on or not COVER.exists():
-        listed = [chosen.cargo_mutants, "mutants", "--list", "--json"]
-        LIST.write_bytes(subprocess.run(listed, cwd=ROOT, check=True, capture_output=True).stdout)
-        OUTCOMES.unlink(missing_ok=True)
-        find_unviable(len(load(LIST)))
+    if not chosen.go_on or not BINARIES.exists():
+        BINARIES.unlink(missing_ok=True)
+        COVER.unlink(missing_ok=True)
+        old = load(OUTCOMES, {}) if chosen.again or chosen.go_on else {}
+        save(OUTCOMES, {key: outcome for key, outcome in old.items() if outcome["outcome"] != "missed"})
+        listed, known = load(LIST), load(UNVIABLE)
+        list_mutants(chosen.cargo_mutants)
+        mutants = load(LIST)
+        is_known = known and mutants == listed
+        find_unviable(len(mutants), set(known["unviable"]) if is_known else set())
         build()
+    if not COVER.exists():
         find_cover()
     mutants, known = load(LIST), load(UNVIABLE)
     left_out = {*known["unviable"], *known["unwoven"]}
@@ -420,12 +477,14 @@ def main():
     files = tally(mutants)
     total = sum(files.values(), collections.Counter())
     print_table({**files, "all": total})
+    for explained in stale(mutants):
+        print(f"stale: {explained}")
     if chosen.record or not total["not_tried"]:
         record(files, total)
     tested = total["mutants"] - total["not_tried"]
     took = f"{(time.monotonic() - began) / 60:.0f}m"
     print(
-        f"{tested} mutants tested in {took}: {total['missed']} missed, {total['caught']} caught, "
+        f"{tested} mutants tested in {took}: {total['missed']} missed, {total['explained']} explained, {total['caught']} caught, "
         f"{total['unviable']} unviable, {total['timeout']} timeouts"
     )
 

@@ -73,6 +73,7 @@ mod tests {
             (false, Some(5), Some(6), Sign::Dead),
             // Later than the log, but not of late: lines were lost, and then the loop died.
             (true, Some(7), Some(30), Sign::Unclear),
+            (true, Some(10), Some(30), Sign::Unclear),
             (true, Some(11), Some(30), Sign::Dead),
             (true, Some(8), Some(8), Sign::Unclear),
             (false, Some(8), Some(8), Sign::Dead),

@@ -266,6 +266,7 @@ mod tests {
         for (text, milliseconds) in [
             ("12.34ms", Some(12.34)),
             ("0ms", Some(0.0)),
+            ("250µs", Some(0.25)),
             ("124.73ms", Some(124.73)),
             ("1,518ms", Some(1518.0)),
             ("1s", Some(1000.0)),

@@ -274,16 +274,14 @@ impl Reader<'_> {
             // Nothing, or the end of a job whose beginning is not in sight.
             _ => Kind::Other,
         };
-        let means_nothing = meaning == Kind::Other;
-        let beats = said.pattern.heartbeat && !means_nothing;
+        let beats = said.pattern.heartbeat && meaning != Kind::Other;
         let slot = self.push(origin, beats, meaning, &text);
         if let (Some(job), true) = (job, said.has("rest")) {
             stream.job = Some(OpenJob { slot, job });
         }
         if let Some(block) = said.pattern.then {
-            // Lines that follow a line without meaning are taken in, and forgotten.
-            let slot = (!means_nothing).then_some(slot);
-            stream.open(said.opens(block, slot, Target::Nothing, origin.at));
+            // Only an error keeps the lines that follow it; these are taken in, and forgotten.
+            stream.open(said.opens(block, None, Target::Nothing, origin.at));
         }
     }
 
@@ -472,13 +470,6 @@ impl Stream {
     fn expire(&mut self, now: Timestamp) {
         self.blocks
             .retain(|open| now.duration_since(open.last) <= MAX_PAUSE);
-        while self
-            .recent
-            .front()
-            .is_some_and(|recent| now.duration_since(recent.at) > SAME_FAILURE)
-        {
-            self.recent.pop_front();
-        }
     }
 
     fn open(&mut self, open: OpenBlock) {

@@ -133,6 +133,11 @@ mod tests {
         let record = r#"{"message":"Lost\nit","context":{"userId":7,"exception":{"class":"App\\Lost","message":"Lost\nit","code":0,"file":"/srv/app/Pay.php:9","previous":{"class":"RedisException","message":"Connection refused","code":111,"file":"/srv/vendor/PhpRedisConnector.php:185"}}},"level":400,"level_name":"ERROR","channel":"production","datetime":"2026-11-24T03:39:09.531210+00:00","extra":{}}"#;
         let lines = "[2026-11-24T03:39:09.531210+00:00] production.ERROR: Lost it {\"exception\":\"[object] (App\\Lost(code: 0): Lost it at /srv/app/Pay.php:9)\n[previous exception] [object] (RedisException(code: 111): Connection refused at /srv/vendor/PhpRedisConnector.php:185)";
         assert_eq!(unwrap(record), lines);
+        let told = r#"{"message":"x","context":{"exception":"RedisException:\nConnection refused"},"level_name":"ERROR","channel":"local","datetime":"2026-11-24 03:39:09"}"#;
+        assert_eq!(
+            unwrap(told),
+            "[2026-11-24 03:39:09] local.ERROR: x {\"exception\":\"RedisException: Connection refused\"}"
+        );
         let wrapped = serde_json::json!({ "log": record, "container_name": "app" });
         assert_eq!(unwrap(&wrapped.to_string()), lines);
         let old = r#"{"message":"x","context":[],"level":400,"level_name":"ERROR","channel":"local","datetime":{"date":"2019-11-24 03:39:09.531210","timezone_type":3,"timezone":"UTC"},"extra":[]}"#;

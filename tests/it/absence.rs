@@ -138,6 +138,13 @@ fn a_run_whose_task_ended_leaves_its_lock() {
         .run(NEXT_TASK, 64..150, &["orders:sync"]);
     let cause = cause_of(&play.told(120), "tidy:up");
     assert_eq!(id(&cause), "stuck-mutex");
+    // One that ran beside it took nothing over.
+    let mut play = Play::new(&format!("{TIDY}{SYNC}"));
+    play.run(TASK, 1..62, &["tidy:up", "orders:sync"])
+        .cut_off(TASK, 62, "tidy:up")
+        .run(NEXT_TASK, 62..150, &["orders:sync"]);
+    let cause = cause_of(&play.told(120), "tidy:up");
+    assert_eq!(id(&cause), "unknown");
 }
 
 #[test]
@@ -202,6 +209,11 @@ fn all_jobs_that_stop_for_another_reason_are_not_called_paused() {
     play.run(TASK, 1..72, &["tidy:up", "orders:sync"])
         .run(NEXT_TASK, 72..150, &[]);
     assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
+    let mut play = Play::new(&both);
+    play.run(TASK, 1..72, &["tidy:up", "orders:sync"])
+        .run(TASK, 72..150, &[])
+        .run(NEXT_TASK, 73..150, &[]);
+    assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
     // One job is not all; and a third, that nobody configured, goes on.
     let mut play = Play::new(TIDY);
     play.run(TASK, 1..72, &["tidy:up"]).run(TASK, 72..150, &[]);
@@ -210,6 +222,34 @@ fn all_jobs_that_stop_for_another_reason_are_not_called_paused() {
     play.run(TASK, 1..72, &["tidy:up", "orders:sync", "third"])
         .run(TASK, 72..150, &["third"]);
     assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
+    // It ran once more, at the very moment at which the others were due.
+    let mut play = Play::new(&both);
+    play.run(TASK, 1..72, &["tidy:up", "orders:sync", "third"]);
+    play.stage
+        .job_ended("third", minutes(75), SignedDuration::ZERO);
+    play.run(TASK, 76..150, &[]);
+    assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
+}
+
+/// From a quarter of an hour before the last run on, an aborted run may be why.
+#[test]
+fn all_jobs_that_stop_around_an_aborted_run_are_not_called_paused() {
+    // The last run is of minute 70, two seconds late, and the next is due in minute 75.
+    for (minute, expected) in [
+        (54, "maintenance-or-pause"),
+        (55, "unknown"),
+        (84, "unknown"),
+    ] {
+        let mut play = Play::new(&format!("{TIDY}{SYNC}"));
+        play.run(TASK, 1..72, &["tidy:up", "orders:sync"])
+            .line(TASK, minute, killed(), "boom")
+            .run(TASK, 72..150, &[]);
+        assert_eq!(
+            id(&cause_of(&play.told(120), "tidy:up")),
+            expected,
+            "{minute}"
+        );
+    }
 }
 
 #[test]
@@ -221,6 +261,22 @@ fn what_the_log_says_of_a_pause_is_believed_until_jobs_run_again() {
         .run(TASK, 72..150, &[]);
     let cause = cause_of(&play.told(120), "tidy:up").unwrap();
     assert_eq!(cause, Cause::new("maintenance-or-pause", paused));
+    // The newest such line is shown.
+    let again = "INFO Application is already down.";
+    let mut play = Play::new(TIDY);
+    play.run(TASK, 1..72, &["tidy:up"])
+        .line(TASK, 72, Kind::Held, paused)
+        .line(TASK, 74, Kind::Held, again)
+        .run(TASK, 72..150, &[]);
+    let cause = cause_of(&play.told(120), "tidy:up").unwrap();
+    assert_eq!(cause, Cause::new("maintenance-or-pause", again));
+    // Released at once.
+    let mut play = Play::new(TIDY);
+    play.run(TASK, 1..72, &["tidy:up"])
+        .line(TASK, 72, Kind::Held, paused)
+        .line(TASK, 72, Kind::Released, "INFO  Application is now live.")
+        .run(TASK, 72..150, &[]);
+    assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
     // Released, or other jobs run: something else holds this one back.
     let mut play = Play::new(TIDY);
     play.run(TASK, 1..72, &["tidy:up"])
@@ -233,6 +289,21 @@ fn what_the_log_says_of_a_pause_is_believed_until_jobs_run_again() {
         .line(TASK, 72, Kind::Held, paused)
         .run(TASK, 72..150, &["orders:sync"]);
     assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
+    // What the application says of a job is no run of the loop.
+    let mut play = Play::new(TIDY);
+    play.run(TASK, 1..72, &["tidy:up"])
+        .line(TASK, 72, Kind::Held, paused)
+        .run(TASK, 72..150, &[]);
+    (play.stage).job_ended("queued", minutes(73), SignedDuration::ZERO);
+    play.stage.lines.last_mut().unwrap().heartbeat = false;
+    let cause = cause_of(&play.told(120), "tidy:up");
+    assert_eq!(id(&cause), "maintenance-or-pause");
+    // Of the same moment, the job may have come after it.
+    let mut play = Play::new(TIDY);
+    play.run(TASK, 1..72, &["tidy:up"])
+        .line(TASK, 70, Kind::Held, paused)
+        .run(TASK, 72..150, &[]);
+    assert_eq!(id(&cause_of(&play.told(120), "tidy:up")), "unknown");
 }
 
 /// A Japanese application whose job ends with a date; the watchdog was told no window.
@@ -240,15 +311,16 @@ fn what_the_log_says_of_a_pause_is_believed_until_jobs_run_again() {
 fn a_job_that_stops_at_midnight_has_a_date_condition() {
     let midnight = 15 * 60;
     let tokyo = TIDY.to_owned() + "timezone = \"Asia/Tokyo\"\n" + SYNC;
-    let stops_at = |minute: i64, jobs: &str| {
+    let goes_on = |task: &str, minute: i64, jobs: &str| {
         let mut play = Play::new(jobs);
         play.run(TASK, 1..minute, &["tidy:up", "orders:sync"]).run(
-            TASK,
+            task,
             minute..midnight + 120,
             &["orders:sync"],
         );
         cause_of(&play.told(midnight + 90), "tidy:up")
     };
+    let stops_at = |minute: i64, jobs: &str| goes_on(TASK, minute, jobs);
     let cause = stops_at(midnight, &tokyo);
     assert_eq!(id(&cause), "date-condition");
     let fact = Fact::StoppedAtEdge {
@@ -265,6 +337,13 @@ fn a_job_that_stops_at_midnight_has_a_date_condition() {
     let window =
         TIDY.to_owned() + "active = [{ from = \"2025-12-01\", until = \"2025-12-02\" }]\n" + SYNC;
     assert_eq!(id(&stops_at(midnight, &window)), "date-condition");
+    // That day ends 14 hours earlier somewhere, and nowhere earlier than that.
+    assert_eq!(id(&stops_at(10 * 60, &window)), "date-condition");
+    assert_eq!(id(&stops_at(9 * 60, &window)), "unknown");
+    // A new task may have another schedule, and a rare job meets a midnight by chance.
+    assert_eq!(id(&goes_on(NEXT_TASK, midnight, &tokyo)), "unknown");
+    let rare = tokyo.replacen("*/5", "*/20", 1);
+    assert_eq!(id(&stops_at(midnight, &rare)), "unknown");
 }
 
 #[test]

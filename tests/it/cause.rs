@@ -140,8 +140,10 @@ fn an_error_that_ended_no_run_is_no_cause_of_a_silence() {
     // Nor one that the loop outlived.
     errors[0].aborts = true;
     let mut after = clues(&errors, Condition::SchedulerSilent);
-    after.last_heartbeat = Some(at(NOW) + SignedDuration::from_mins(5));
-    assert!(find(&after).is_empty());
+    for (seconds, is_cause) in [(0, true), (120, true), (121, false), (300, false)] {
+        after.last_heartbeat = Some(at(NOW) + SignedDuration::from_secs(seconds));
+        assert_eq!(!find(&after).is_empty(), is_cause, "{seconds} s");
+    }
 }
 
 #[test]
@@ -159,6 +161,16 @@ fn the_cause_of_a_spike_explains_at_least_half_of_it() {
         "redis-readonly"
     );
     assert_eq!(found(&[redis(), other(), other()]), "");
+}
+
+#[test]
+fn two_lines_prove_a_cause_the_newest_first() {
+    let errors: Vec<ErrorNote> = (1..=3)
+        .map(|n| note(&format!("NOAUTH Authentication required {n}."), None))
+        .collect();
+    let causes = find(&clues(&errors, Condition::SchedulerFailing));
+    let lines = [3, 2].map(|n| Evidence::Line(format!("NOAUTH Authentication required {n}.")));
+    assert_eq!(causes[0].evidence, lines);
 }
 
 fn task(id: &str, started_at: &str) -> Task {
@@ -227,6 +239,22 @@ fn a_task_that_never_started_its_scheduler() {
         ..silent
     };
     assert!(find(&ran).is_empty());
+    // Half a minute before ECS says that the task runs, its first line may have come.
+    for (booted_at, last_heartbeat, settled, proven) in [
+        ("03:29:29", "03:29:59", "03:30:00", true),
+        ("03:29:30", "03:29:59", "03:30:00", false),
+        ("03:29:29", "03:30:00", "03:30:00", false),
+        ("03:29:29", "03:29:59", "03:29:59", false),
+    ] {
+        let time = |time: &str| at(&format!("2026-11-24T{time}Z"));
+        let edge = Clues {
+            booted_at: Some(time(booted_at)),
+            last_heartbeat: Some(time(last_heartbeat)),
+            settled_tasks: time(settled),
+            ..silent
+        };
+        assert_eq!(!find(&edge).is_empty(), proven, "{edge:?}");
+    }
     // An error of a run proves that runs were started.
     let errors = [note("something else", None)];
     let failed = Clues {

@@ -130,6 +130,17 @@ fn scaling_to_zero_ends_an_incident() {
     );
 }
 
+/// Nor with the heartbeat that ended a pause just before it.
+#[test]
+fn scaling_to_zero_ends_an_incident_that_began_with_a_single_heartbeat() {
+    let mut stage = falls_silent("");
+    stage.push(TASK, minutes(3), Kind::Heartbeat(Pulse::Idle), "idle");
+    assert_eq!(stage.wait(10).pass().verdict, Verdict::Firing);
+    stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
+    let plan = stage.wait(5).pass();
+    assert_eq!(plan.notifications[0].until, Some(stage.now));
+}
+
 #[test]
 fn a_deployment_excuses_a_silence_until_it_is_stuck() {
     let mut stage = falls_silent("");
@@ -176,13 +187,16 @@ fn a_task_that_has_just_started_excuses_a_silence() {
 fn tasks_that_start_over_and_over_excuse_nothing_for_ever() {
     let mut stage = falls_silent("after = \"24h\"");
     let mut told = Vec::new();
-    for _ in 0..12 {
+    for minute in (0..60).step_by(5) {
         stage.wait(5);
         let young = stage.now - minutes(1);
         stage.ecs(|facts| facts.tasks[0].started_at = Some(young));
-        told.extend(occasions(&[stage.pass()]));
+        let said = occasions(&[stage.pass()]);
+        told.extend(said.into_iter().map(|said| (minute, said)));
     }
-    assert_eq!(told, [(Condition::SchedulerSilent, Occasion::Opened)]);
+    // For half an hour.
+    let opened = (Condition::SchedulerSilent, Occasion::Opened);
+    assert_eq!(told, [(30, opened)]);
 }
 
 #[test]
@@ -386,6 +400,32 @@ fn a_slow_rhythm_is_learned_although_it_began_as_a_false_alarm() {
 }
 
 #[test]
+fn the_gap_that_an_outage_leaves_is_not_usual_and_that_of_a_slower_rhythm_is() {
+    let mut stage = Stage::new("");
+    stage.scheduler.stale_after = scheduler_watchdog::config::StaleAfter::Auto;
+    stage.other_lines();
+    stage.beats(TASK, 60);
+    stage.passes(18);
+    assert_eq!(stage.state.incidents[0].phase, Phase::Firing);
+    stage.beats(TASK, 60);
+    stage.passes(12);
+    // By half minutes; the first of each hour of heartbeats ends no such gap.
+    let gaps = stage.state.heartbeats.gaps.values().flatten();
+    let (of_a_minute, others): (Vec<_>, Vec<_>) = gaps.partition(|(gap, _)| **gap == 2);
+    assert_eq!(
+        of_a_minute.iter().map(|(_, count)| **count).sum::<u32>(),
+        2 * 59
+    );
+    assert_eq!(others, []);
+    for beat in 0..400 {
+        let idle = Kind::Heartbeat(Pulse::Idle);
+        stage.push(TASK, minutes(4 * beat), idle, "idle");
+    }
+    assert_eq!(occasions(&stage.passes(12 * 26)), []);
+    assert_eq!(stage.state.heartbeats.usual_gap(), Some(minutes(4)));
+}
+
+#[test]
 fn a_replica_that_fails_for_a_proven_cause_is_not_stopped() {
     let mut stage = Stage::new("");
     stage.other_lines();
@@ -549,10 +589,13 @@ fn a_spike_that_straddles_two_passes_is_seen() {
             "SQLSTATE[42S02]",
         );
     }
+    let began = stage.now + minutes(3);
+    let plans = stage.passes(2);
     assert_eq!(
-        occasions(&stage.passes(2)),
+        occasions(&plans),
         [(Condition::ErrorSpike, Occasion::Opened)]
     );
+    assert_eq!(plans[1].notifications[0].since, began);
 }
 
 #[test]
@@ -1202,6 +1245,44 @@ fn one_good_look_is_not_enough() {
         (Verdict::Firing, &Reason::Recovering)
     );
     assert!(plan.notifications.is_empty());
+}
+
+/// One job has just run well again, and of another one run is missing, which may yet be told.
+#[test]
+fn what_waits_for_a_second_look_does_not_hide_a_recovery() {
+    let job = |name: &str| {
+        format!(
+            "[[scheduler.job]]\nname = \"{name}\"\ncron = \"*/5 * * * *\"\nfailure_tolerance = 1\n"
+        )
+    };
+    let mut stage = Stage::new(&(job("fails") + &job("stops")));
+    stage.beats(TASK, 30);
+    let second = SignedDuration::from_secs(2);
+    for minute in [0, 5, 15] {
+        stage.job_ended("fails", minutes(minute) + second, SignedDuration::ZERO);
+    }
+    stage.job_ended("stops", minutes(5) + second, SignedDuration::ZERO);
+    let event = JobEvent::Failed {
+        took: Some(SignedDuration::ZERO),
+        exit_code: Some(1),
+    };
+    let kind = Kind::Job {
+        name: "fails".to_owned(),
+        event,
+        background: false,
+    };
+    stage.push(TASK, minutes(10) + second, kind, "fails");
+    let plans = stage.passes(4);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::JobFailing, Occasion::Opened)]
+    );
+    let last = &plans[3];
+    assert_eq!(only_condition(last), Condition::JobOverdue);
+    assert_eq!(
+        (last.verdict, &last.reason),
+        (Verdict::Firing, &Reason::Recovering)
+    );
 }
 
 #[test]

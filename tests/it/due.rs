@@ -253,6 +253,62 @@ fn failures_in_a_row_are_told_once_there_are_enough() {
     assert_eq!(opened, Some(12));
 }
 
+/// That the log paused for a while, and went on, ends no trouble of a job.
+#[test]
+fn failures_are_over_with_the_look_that_finds_none() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.other_lines();
+    idle(&mut stage, 0..61);
+    idle(&mut stage, 66..120);
+    for run in 0..24 {
+        match run {
+            10..=12 => fails(&mut stage, minutes(run * 5)),
+            _ => runs(&mut stage, minutes(run * 5)),
+        }
+    }
+    let plans = stage.passes(23);
+    let over = (plans.iter().flat_map(|plan| &plan.notifications))
+        .find(|n| n.occasion == Occasion::Resolved)
+        .unwrap();
+    assert_eq!(over.until, Some(at("2025-12-02T01:10:00Z")));
+}
+
+/// A run may begin five seconds early, by another clock; earlier it is the one before, too late.
+#[test]
+fn a_run_just_before_its_time_is_not_late() {
+    for (second, expected) in [(54, 0), (55, 1)] {
+        let mut stage = Stage::new(&job("0 * * * *", ""));
+        stage.other_lines();
+        idle(&mut stage, 0..140);
+        let ran = minutes(119) + SignedDuration::from_secs(second);
+        stage.job_ended("tidy:up", ran, SignedDuration::ZERO);
+        stage.lines.sort_by_key(|line| line.at);
+        let plans = stage.passes(26);
+        assert_eq!(told(&plans)[0], (Condition::JobOverdue, Occasion::Opened));
+        assert_eq!(told(&plans)[1], (Condition::JobOverdue, Occasion::Resolved));
+        assert_eq!(
+            plans.iter().map(missed).sum::<u32>(),
+            expected,
+            "{second} s"
+        );
+    }
+}
+
+/// Nobody is told of a silence that a second look does not confirm; what did not run in it is told.
+#[test]
+fn a_silence_that_was_none_explains_no_missing_run() {
+    let mut stage = Stage::new(&job("32 * * * *", ""));
+    stage.other_lines();
+    stage.service = scheduler_watchdog::snapshot::Observed::Unknown(crate::stage::unknown(
+        scheduler_watchdog::snapshot::Obstacle::Throttled,
+    ));
+    idle(&mut stage, 0..29);
+    idle(&mut stage, 36..70);
+    let plans = stage.passes(12);
+    assert_eq!(plans[6].verdict, Verdict::Pending);
+    assert_eq!(told(&plans)[0], (Condition::JobOverdue, Occasion::Opened));
+}
+
 /// From Laravel 12.18 on the line says DONE, and a record tells of the failure, before it or
 /// after it, and in another look.
 #[test]
@@ -463,6 +519,49 @@ fn a_run_that_began_and_does_not_end_is_told_before_the_loop_counts_as_silent() 
     assert_eq!(plans[8].reason, Reason::Found);
 }
 
+/// A run of the scheduler that aborted in the same second or later shows that the loop does not
+/// wait; one that aborted before shows nothing.
+#[test]
+fn a_run_that_began_before_an_abort_does_not_go_on() {
+    for (abort, goes_on) in [(-1, true), (0, false), (1, false)] {
+        let mut stage = Stage::new(&job("0 * * * *", "max_runtime = \"10m\""));
+        stage.scheduler.stale_after = scheduler_watchdog::config::StaleAfter::Fixed(minutes(40));
+        stage.other_lines();
+        stage.beats(TASK, 60);
+        let kind = Kind::Job {
+            name: "tidy:up".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        let start = minutes(60) + SignedDuration::from_secs(2);
+        stage.push(TASK, start, kind, "tidy:up");
+        stage.abort(start + SignedDuration::from_secs(abort), "boom");
+        stage.lines.sort_by_key(|line| line.at);
+        let overrun = |plan: &Plan| plan.conditions.contains(&Condition::JobOverrun);
+        assert_eq!(stage.passes(16).iter().any(overrun), goes_on, "{abort} s");
+    }
+}
+
+/// A run that was over within its second is over, although its line is the last one.
+#[test]
+fn a_run_that_has_ended_does_not_go_on() {
+    let mut stage = Stage::new(&job("*/5 * * * *", "max_runtime = \"10m\""));
+    stage.beats(TASK, 30);
+    stage.other_lines();
+    for run in 0..=6 {
+        stage.job_ended(
+            "tidy:up",
+            minutes(run * 5) + SignedDuration::from_secs(2),
+            SignedDuration::ZERO,
+        );
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    assert_eq!(
+        told(&stage.passes(12)),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+}
+
 /// A scheduler that starts jobs side by side, and tells of their starts and ends in lines of
 /// their own: `tidy:up` once an hour, for so many minutes each time, and another each minute.
 fn side_by_side(stage: &mut Stage, hours: &[Option<i64>]) {
@@ -517,6 +616,42 @@ fn how_long_a_run_took_is_told_by_its_two_lines() {
     // Its ends are no starts.
     let starts = &stage.state.jobs["tidy:up"].starts;
     assert!(starts.iter().all(|start| start.as_second() % 3600 == 1));
+}
+
+#[test]
+fn a_run_that_took_too_long_between_two_looks_is_told_with_its_start() {
+    let mut stage = Stage::new(&job("0 * * * *", "max_runtime = \"1m\""));
+    side_by_side(&mut stage, &[Some(2)]);
+    let plans = stage.passes(3);
+    let opened = plans.iter().flat_map(|plan| &plan.notifications).next();
+    assert_eq!(opened.unwrap().since, at("2025-12-02T00:00:01Z"));
+}
+
+/// Both replicas may run it, and the other one's ends.
+#[test]
+fn an_end_on_another_stream_ends_no_run() {
+    let mut stage = Stage::new(&job(
+        "0 * * * *",
+        "max_runtime = \"30m\"\non_one_server = false",
+    ));
+    stage.beats(TASK, 60);
+    stage.beats(SECOND_TASK, 60);
+    stage.other_lines();
+    let second = SignedDuration::from_secs(1);
+    let line = |event| Kind::Job {
+        name: "tidy:up".to_owned(),
+        event,
+        background: true,
+    };
+    stage.push(TASK, second, line(JobEvent::Started), "tidy:up");
+    stage.push(SECOND_TASK, second * 2, line(JobEvent::Started), "tidy:up");
+    let ended = line(JobEvent::Ended { took: None });
+    stage.push(TASK, minutes(10), ended, "end");
+    stage.lines.sort_by_key(|line| line.at);
+    assert_eq!(
+        told(&stage.passes(8)),
+        [(Condition::JobOverrun, Occasion::Opened)]
+    );
 }
 
 #[test]
@@ -639,6 +774,28 @@ fn jobs_are_inside_the_incident_of_a_silent_scheduler() {
     assert_eq!(plans.iter().map(missed).sum::<u32>(), 12);
 }
 
+/// In the very minute in which the loop comes back it can still run what is due then.
+#[test]
+fn the_minute_of_the_first_heartbeat_is_not_lost_in_the_outage() {
+    let mut stage = dies(&job("30 * * * *", ""), 60);
+    let plans = stage.passes(24);
+    assert_eq!(
+        told(&plans),
+        [
+            (Condition::SchedulerSilent, Occasion::Opened),
+            (Condition::SchedulerSilent, Occasion::Resolved),
+            (Condition::JobOverdue, Occasion::Opened),
+        ]
+    );
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 1);
+    let missing = plans
+        .iter()
+        .flat_map(|plan| &plan.notifications)
+        .last()
+        .unwrap();
+    assert_eq!(missing.since, at("2025-12-02T01:30:00Z"));
+}
+
 #[test]
 fn a_job_whose_time_has_ended_is_not_overdue_any_more() {
     let window = "active = [{ from = \"2025-12-01\", until = \"2025-12-02\" }]";
@@ -726,12 +883,13 @@ fn a_silence_withholds_messages_and_restarts_and_says_so() {
     assert!(matches!(plan.withheld[0].why, Withholding::Silenced(_)));
     assert!(plan.to_string().contains("moving house (ops)"), "{plan}");
     // It ends while the trouble goes on: told then, and only then restarted.
-    let after = stage.passes(3);
+    let mut after = stage.passes(2);
+    assert!(stage.state.silences.is_empty(), "what is over is forgotten");
+    after.extend(stage.passes(1));
     assert_eq!(
         told(&after),
         [(Condition::SchedulerSilent, Occasion::Opened)]
     );
-    assert!(stage.state.silences.is_empty(), "what is over is forgotten");
 }
 
 #[test]
@@ -763,6 +921,41 @@ fn no_restart_is_made_in_a_silence() {
         let remediation = plan.remediation.unwrap();
         assert!(remediation.blocked_by.contains(&Gate::Silenced));
     }
+}
+
+/// It was missed just before the outage; the look that ends the outage leaves it to the next.
+#[test]
+fn a_run_that_was_missed_before_an_outage_is_told_after_its_all_clear() {
+    let mut stage = dies(&job("25 * * * *", ""), 60);
+    let told: Vec<_> = (stage.passes(24).iter())
+        .flat_map(|plan| &plan.notifications)
+        .filter(|n| matches!(n.occasion, Occasion::Opened | Occasion::Resolved))
+        .map(|n| {
+            (
+                n.at.duration_since(at("2025-12-02T00:00:00Z")).as_mins(),
+                n.condition,
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (35, Condition::SchedulerSilent),
+            (100, Condition::SchedulerSilent),
+            (105, Condition::JobOverdue),
+        ]
+    );
+}
+
+/// Nobody hears of the outage; what goes wrong after it is told.
+#[test]
+fn what_is_due_after_a_silenced_outage_is_no_part_of_it() {
+    let mut stage = dies(&job("31 * * * *", ""), 60);
+    stage.state.silences.push(one_off(stage.now, 94, None));
+    let plans = stage.passes(24);
+    assert_eq!(told(&plans), [(Condition::JobOverdue, Occasion::Opened)]);
+    let overdue = plans.iter().flat_map(|plan| &plan.notifications).next();
+    assert_eq!(overdue.unwrap().since, at("2025-12-02T01:31:00Z"));
 }
 
 #[test]
@@ -927,6 +1120,10 @@ max_runtime = \"25m\"
 [[scheduler.job]]
 name = \"third\"
 cron = \"0 1 * * *\"
+max_runtime = \"25m\"
+[[scheduler.job]]
+name = \"fourth\"
+cron = \"0 1 * * *\"
 [[scheduler.job]]
 name = \"often\"
 cron = \"*/5 * * * *\"
@@ -945,7 +1142,8 @@ fn what_waits_behind_another_job_is_neither_overdue_nor_silent() {
     let night = [
         ("first", 65 * 60),
         ("second", 20 * 60),
-        ("third", 1),
+        ("third", 20 * 60),
+        ("fourth", 1),
         ("often", 0),
     ];
     let back = turn(&mut stage, 60, &night);
@@ -956,6 +1154,37 @@ fn what_waits_behind_another_job_is_neither_overdue_nor_silent() {
         }
     }
     assert_eq!(told(&stage.passes(39)), []);
+}
+
+/// The same, told by lines of starts only, as up to Laravel 9.20.
+#[test]
+fn what_waits_behind_a_job_that_told_of_its_start_is_not_overdue() {
+    let mut stage = Stage::new(QUEUE);
+    stage.other_lines();
+    let mut starts = |name: &str, minute: i64| {
+        let kind = Kind::Job {
+            name: name.to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        let after = minutes(minute) + SignedDuration::from_secs(2);
+        stage.push(TASK, after, kind, name);
+    };
+    for (name, minute) in [
+        ("first", 60),
+        ("second", 125),
+        ("third", 145),
+        ("fourth", 165),
+    ] {
+        starts(name, minute);
+    }
+    for minute in (0..60).chain(165..240).step_by(5) {
+        starts("often", minute);
+    }
+    idle(&mut stage, 0..60);
+    idle(&mut stage, 166..240);
+    stage.lines.sort_by_key(|line| line.at);
+    assert_eq!(told(&stage.passes(47)), []);
 }
 
 #[test]
@@ -976,6 +1205,20 @@ fn a_replica_that_is_busy_with_a_long_job_is_not_silent_and_not_stopped() {
         assert_eq!(told(std::slice::from_ref(&plan)), [], "{plan}");
         assert!(plan.remediation.is_none(), "{plan}");
     }
+}
+
+/// It ended with its task perhaps: once no line of it can come any more, the run is missing.
+#[test]
+fn a_run_on_a_busy_replica_is_waited_for_as_long_as_it_may_take() {
+    let mut stage = Stage::new(&job("0 1 * * *", "max_runtime = \"3h\""));
+    stage.other_lines();
+    stage.beats(SECOND_TASK, 360);
+    idle(&mut stage, 0..60);
+    let overdue = |plan: &Plan| plan.conditions.contains(&Condition::JobOverdue);
+    assert!(!stage.passes(60).iter().any(overdue), "until 05:00");
+    // An hour of grace, three hours that it may take, and the log's delay.
+    assert!(!overdue(&stage.wait(1).pass()));
+    assert!(overdue(&stage.wait(1).pass()));
 }
 
 #[test]
@@ -1051,18 +1294,53 @@ fn many_jobs_get_one_all_clear_and_hide_none_that_come_later() {
     assert_eq!(named[1..], often.map(|(name, _)| (name, 20)));
 }
 
+/// A job that was told alone stays alone: the all-clear of the others does not count its runs.
 #[test]
-fn what_an_outage_cost_in_a_silence_is_old_news() {
-    let mut stage = dies(&job("*/5 * * * *", ""), 60);
-    for run in (0..60).filter(|run| !(6..18).contains(run)) {
-        runs(
-            &mut stage,
-            minutes(run * 5) + SignedDuration::from_millis(10),
-        );
+fn the_all_clear_of_many_jobs_leaves_out_the_one_that_was_told_alone() {
+    let jobs: String = (0..6)
+        .map(|n| format!("[[scheduler.job]]\nname = \"job:{n}\"\ncron = \"*/5 * * * *\"\n"))
+        .collect();
+    let mut stage = Stage::new(&jobs);
+    stage.other_lines();
+    idle(&mut stage, 0..180);
+    for minute in (0..180).step_by(5) {
+        for n in 0..6 {
+            let stops = if n == 0 { 10..180 } else { 60..120 };
+            if !stops.contains(&minute) {
+                let after = minutes(minute) + SignedDuration::from_secs(2);
+                stage.job_ended(&format!("job:{n}"), after, SignedDuration::ZERO);
+            }
+        }
     }
     stage.lines.sort_by_key(|line| line.at);
-    stage.state.silences.push(one_off(stage.now, 95, None));
-    assert_eq!(told(&stage.passes(58)), []);
+    let plans = stage.passes(35);
+    let all_clear = (plans.iter().flat_map(|plan| &plan.notifications))
+        .find(|n| n.occasion == Occasion::Resolved)
+        .unwrap();
+    assert_eq!(all_clear.job(), None);
+    let named: Vec<&str> = (all_clear.proof.iter())
+        .filter_map(|fact| match fact {
+            Fact::MissedRuns { job, .. } => Some(job.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(named, ["job:1", "job:2", "job:3", "job:4", "job:5"]);
+}
+
+#[test]
+fn what_an_outage_cost_in_a_silence_is_old_news() {
+    for (cron, every) in [("*/5 * * * *", 5), ("40 * * * *", 60)] {
+        let mut stage = dies(&job(cron, ""), 60);
+        for minute in (40 % every..300).step_by(every) {
+            if !(30..90).contains(&minute) {
+                let after = minutes(minute.try_into().unwrap());
+                runs(&mut stage, after + SignedDuration::from_millis(10));
+            }
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        stage.state.silences.push(one_off(stage.now, 95, None));
+        assert_eq!(told(&stage.passes(58)), [], "{cron}");
+    }
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! What the log has shown, and that its order, repetition and splitting do not matter.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::config::StaleAfter;
-use scheduler_watchdog::history::{Heartbeats, fold};
+use scheduler_watchdog::history::{ErrorHistory, Heartbeats, JobHistory, LastRun, Twice, fold};
 use scheduler_watchdog::line::{JobEvent, Kind, Line, Pulse};
 use scheduler_watchdog::snapshot::LogWindow;
-use scheduler_watchdog::state::{MOST_BYTES, State, Unreadable};
+use scheduler_watchdog::state::{MOST_BYTES, Phase, State, Unreadable};
 
-use crate::stage::{Stage, at, minutes};
+use crate::stage::{Stage, at, falls_silent, minutes};
 
 const START: &str = "2025-12-01T00:00:00Z";
 
@@ -153,6 +155,413 @@ fn the_allowed_silence_is_learned_from_the_gaps() {
     assert_eq!(auto(Heartbeats::default()), 10);
     let fixed = StaleAfter::Fixed(minutes(7));
     assert_eq!(beats(60, 1).stale_after(fixed), minutes(7));
+}
+
+#[test]
+fn the_allowed_silence_is_twice_the_usual_gap_between_bounds() {
+    // A gap in half minutes, how many there were of it, and the allowed silence in seconds.
+    for (gap, count, expected) in [
+        (2, 10, 300),
+        (5, 10, 300),
+        (6, 10, 360),
+        (60, 10, 3600),
+        (100, 10, 3600),
+        // A rhythm of an hour drifts, and its lines come late: ten minutes more than the gap.
+        (101, 10, 3630),
+        (120, 10, 4200),
+        // Nothing is usual yet.
+        (2, 9, 600),
+        (11, 9, 660),
+        (120, 9, 3600),
+    ] {
+        let beats = Heartbeats {
+            gaps: BTreeMap::from([(0, BTreeMap::from([(gap, count)]))]),
+            ..Heartbeats::default()
+        };
+        let allowed = beats.stale_after(StaleAfter::Auto).as_secs();
+        assert_eq!(allowed, expected, "{count} gaps of {gap} half minutes");
+    }
+}
+
+#[test]
+fn lines_half_a_minute_apart_are_two_beats() {
+    for (seconds, half_minutes) in [(29, 2), (30, 1), (31, 2)] {
+        let gaps = beats(seconds, 1).gaps;
+        let found: BTreeSet<u32> = gaps
+            .values()
+            .flat_map(|gaps| gaps.keys())
+            .copied()
+            .collect();
+        assert_eq!(found, BTreeSet::from([half_minutes]), "{seconds} s");
+    }
+}
+
+/// A service of more tasks than that is judged by the newest.
+#[test]
+fn sixty_four_streams_are_remembered() {
+    let lines = (0..65)
+        .map(|n| {
+            line(
+                &format!("a/a/{n:02}"),
+                100 - n,
+                Kind::Heartbeat(Pulse::Idle),
+            )
+        })
+        .collect();
+    let known = folded(&[window(lines)]).heartbeats.streams;
+    assert_eq!(known.len(), 64);
+    assert!(
+        !known.contains_key("a/a/64"),
+        "the one that was quiet for longest"
+    );
+}
+
+#[test]
+fn errors_are_counted_by_the_minutes_of_a_window() {
+    let history = ErrorHistory {
+        minutes: (0..10)
+            .map(|minute| (minute, 1))
+            .chain([(20, 7), (30, 5)])
+            .collect(),
+        ..ErrorHistory::default()
+    };
+    let minute = |n: i64| Timestamp::from_second(n * 60).unwrap();
+    for (window, at, expected) in [
+        (1, 7, 1),
+        (5, 7, 5),
+        (5, 12, 2),
+        (5, 14, 0),
+        (5, 20, 7),
+        (11, 30, 12),
+    ] {
+        assert_eq!(
+            history.within(minutes(window), minute(at)),
+            expected,
+            "{window} {at}"
+        );
+    }
+    assert_eq!(history.within(SignedDuration::from_secs(30), minute(20)), 7);
+    // The last window with the most, and when it began.
+    let most =
+        |after: i64, until: i64| history.most_within(minutes(5), minute(after), minute(until));
+    assert_eq!(most(0, 35), (7, minute(20)));
+    assert_eq!(most(24, 35), (7, minute(20)));
+    assert_eq!(most(25, 35), (5, minute(30)));
+    assert_eq!(most(40, 41), (0, minute(37)));
+    // No further back than an hour and a quarter.
+    assert_eq!(most(0, 100), (5, minute(30)));
+}
+
+#[test]
+fn the_usual_number_of_errors_is_known_after_six_hours() {
+    let hours = SignedDuration::from_hours;
+    let history = |slots: std::ops::Range<i64>| ErrorHistory {
+        since: Some(Timestamp::UNIX_EPOCH),
+        slots: slots.map(|slot| (slot, 10)).collect(),
+        ..ErrorHistory::default()
+    };
+    let usual = |slots, window: i64, known: SignedDuration| {
+        history(slots).usual(minutes(window), Timestamp::UNIX_EPOCH + known)
+    };
+    assert_eq!(
+        usual(0..72, 5, hours(6) - SignedDuration::from_secs(1)),
+        None
+    );
+    assert_eq!(usual(0..72, 5, hours(6)), Some(10.0));
+    assert_eq!(usual(0..72, 10, hours(6)), Some(20.0));
+    // Slots without errors count, too: of 72 the 37th.
+    assert_eq!(usual(0..36, 5, hours(6)), Some(10.0));
+    assert_eq!(usual(0..35, 5, hours(6)), Some(0.0));
+}
+
+/// A pause is longer than three minutes, and one that follows another at once is the same.
+#[test]
+fn a_pause_is_remembered_with_its_beginning_and_its_end() {
+    for (beats, expected) in [
+        (&[0, 180][..], None),
+        (&[0, 181], Some((0, 181))),
+        (&[0, 600, 1200], Some((0, 1200))),
+        (&[0, 600, 780, 1380], Some((0, 1380))),
+        (&[0, 600, 700, 781, 1381], Some((781, 1381))),
+    ] {
+        let lines = (beats.iter())
+            .map(|second| line("a/a/1", *second, Kind::Heartbeat(Pulse::Idle)))
+            .collect();
+        let heard = folded(&[window(lines)]).heartbeats;
+        let seconds = |at: Timestamp| at.duration_since(START.parse().unwrap()).as_secs();
+        let paused = (heard.paused_at.zip(heard.resumed_at))
+            .map(|(from, until)| (seconds(from), seconds(until)));
+        assert_eq!(paused, expected, "{beats:?}");
+    }
+}
+
+/// The same words of a stream are one note, with the newest time; other words, and those of
+/// another stream, are others.
+#[test]
+fn an_error_that_repeats_itself_is_noted_once() {
+    let error = |stream: &str, second: i64, text: &str| Line {
+        text: text.to_owned(),
+        ..line(
+            stream,
+            second,
+            Kind::Error {
+                aborts: false,
+                context: None,
+                trace: Vec::new(),
+            },
+        )
+    };
+    let first = [
+        ("a", 10, "one"),
+        ("a", 20, "one"),
+        ("a", 15, "one"),
+        ("a", 30, "two"),
+        ("b", 40, "one"),
+    ];
+    let second = [("a", 50, "one"), ("a", 60, "three"), ("a", 5, "two")];
+    let windows = [&first[..], &second].map(|errors| {
+        window(
+            (errors.iter())
+                .map(|(stream, second, text)| error(stream, *second, text))
+                .collect(),
+        )
+    });
+    let notes: Vec<_> = (folded(&windows).errors.notes.iter())
+        .map(|note| {
+            let second = note.at.duration_since(at(START)).as_secs();
+            (note.stream.clone(), second, note.text.clone())
+        })
+        .collect();
+    let expected = [
+        ("a", 30, "two"),
+        ("b", 40, "one"),
+        ("a", 50, "one"),
+        ("a", 60, "three"),
+    ]
+    .map(|(stream, second, text)| (stream.to_owned(), second, text.to_owned()));
+    assert_eq!(notes, expected);
+}
+
+/// There are many jobs, and the document has its bound.
+#[test]
+fn what_is_not_known_of_a_job_takes_up_no_room() {
+    let text = serde_json::to_string(&JobHistory::default()).unwrap();
+    assert_eq!(text, r#"{"starts":[]}"#);
+}
+
+/// Up to Laravel 9.20 a job's line tells of its start, and the next one comes after its end and
+/// the loop's pause. From a minute on the job is remembered although nobody configured it.
+#[test]
+fn how_long_a_run_took_is_learned_from_the_next_line() {
+    for (next, expected) in [(120, None), (121, Some(60)), (661, Some(600))] {
+        let started = Kind::Job {
+            name: "reports".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        let state = folded(&[window(vec![
+            line("a/a/1", 0, started),
+            line("a/a/1", next, Kind::Heartbeat(Pulse::Idle)),
+        ])]);
+        let longest = (state.jobs.get("reports")).and_then(|job| job.longest_seconds);
+        assert_eq!(longest, expected, "{next} s");
+    }
+}
+
+/// A job that nobody configured was due a whole number of its periods after its last start, or of
+/// days; of one start alone, of hours.
+#[test]
+fn when_a_job_was_due_is_told_by_its_starts() {
+    const DAY: i64 = 86_400;
+    for (starts, from, until, expected) in [
+        (&[][..], 0, DAY, false),
+        (&[0, 700], 1400, 1400, true),
+        (&[0, 700], 1401, 1401, false),
+        (&[0, 700], 1400, 1500, true),
+        (&[0, 700], 2000, 2100, true),
+        (&[0, 700], 1300, 1399, false),
+        (&[0, 700], 700, 700, false),
+        (&[0, 700], 700 + DAY, 700 + DAY, true),
+        (&[700, 700], 1400, 1400, false),
+        (&[700, 700], 700 + DAY, 700 + DAY, true),
+        (&[0], 3600, 3600, true),
+        (&[0], 3601, 7199, false),
+        (&[0], 3601, 7200, true),
+    ] {
+        let time = |second: i64| at(START) + SignedDuration::from_secs(second);
+        let history = JobHistory {
+            starts: starts.iter().map(|start| time(*start)).collect(),
+            ..JobHistory::default()
+        };
+        let was_due = history.was_due(time(from), time(until));
+        assert_eq!(was_due, expected, "{starts:?} {from} {until}");
+    }
+}
+
+/// The row of due times that ran twice goes on until one is known to have run once: a second run
+/// may begin within a quarter of an hour.
+#[test]
+fn a_row_of_duplicates_ends_with_a_due_time_that_ran_once() {
+    let time = |minute: i64| at(START) + minutes(minute);
+    for (first, now, goes_on) in [
+        (0, 60, true),
+        (10, 24, true),
+        (10, 25, false),
+        (10, 60, false),
+    ] {
+        let history = JobHistory {
+            twice: Some(Twice {
+                since: time(0),
+                at: time(0),
+                count: 1,
+                on: [1, 2],
+            }),
+            last_run: Some(LastRun {
+                start: time(first),
+                end: time(first),
+                first: time(first),
+                on: 1,
+                seconds: None,
+                only_report: false,
+            }),
+            ..JobHistory::default()
+        };
+        let row = history.runs_twice(time(now));
+        assert_eq!(row.is_some(), goes_on, "{first} {now}");
+    }
+}
+
+/// Two lines may tell of one start, with slightly different times.
+#[test]
+fn starts_half_a_minute_apart_are_two() {
+    for (second, expected) in [(29, 1), (30, 2)] {
+        let kind = Kind::Job {
+            name: "reports".to_owned(),
+            event: JobEvent::Ended {
+                took: Some(SignedDuration::ZERO),
+            },
+            background: false,
+        };
+        let lines = vec![line("a/a/1", 0, kind.clone()), line("a/a/1", second, kind)];
+        let mut stage = Stage::new("[[scheduler.job]]\nname = \"reports\"\ncron = \"0 * * * *\"\n");
+        stage.state = State::default();
+        let window = window(lines);
+        fold(&mut stage.state, &stage.scheduler, &window, window.until);
+        assert_eq!(
+            stage.state.jobs["reports"].starts.len(),
+            expected,
+            "{second} s"
+        );
+    }
+}
+
+/// Of the jobs that nobody configured, those that were seen last are remembered.
+#[test]
+fn the_jobs_that_were_seen_longest_ago_are_forgotten() {
+    let name = |n: i64| format!("job:{:03}", 200 - n);
+    let lines = (0..160)
+        .map(|n| {
+            let event = JobEvent::Ended {
+                took: Some(minutes(1)),
+            };
+            let kind = Kind::Job {
+                name: name(n),
+                event,
+                background: false,
+            };
+            line("a/a/1", n, kind)
+        })
+        .collect();
+    let window = window(lines);
+    let mut state = State::default();
+    let first = format!(
+        "[[scheduler.job]]\nname = \"{}\"\ncron = \"0 * * * *\"\n",
+        name(0)
+    );
+    fold(
+        &mut state,
+        &Stage::new(&first).scheduler,
+        &window,
+        window.until,
+    );
+    let known: Vec<bool> = (0..160)
+        .map(|n| state.jobs.contains_key(&name(n)))
+        .collect();
+    assert!(known[0]);
+    assert_eq!(known[1..11], [false; 10]);
+    assert_eq!(known[11..], [true; 149]);
+}
+
+/// Old errors before anything of the jobs that are configured.
+#[test]
+fn a_document_that_is_too_long_loses_what_is_missed_least() {
+    let mut state = State::default();
+    state.errors.slots = (0..288).map(|slot| (slot, 1)).collect();
+    let length = |state: &State| serde_json::to_string(state).unwrap().len();
+    while length(&state) <= MOST_BYTES {
+        let history = JobHistory {
+            plan: Some(1),
+            starts: vec![at(START), at(START) + minutes(1)],
+            ..JobHistory::default()
+        };
+        state
+            .jobs
+            .insert(format!("job:{}", state.jobs.len()), history);
+    }
+    state.heartbeats.streams = beats(60, 1).streams;
+    let text = state.to_json();
+    assert!(text.len() <= MOST_BYTES);
+    let read = State::from_json(&text).unwrap();
+    assert_eq!(read.jobs, state.jobs);
+    assert_eq!(read.heartbeats, state.heartbeats);
+    let kept = state
+        .errors
+        .slots
+        .iter()
+        .rev()
+        .take(read.errors.slots.len());
+    assert!(read.errors.slots.len() > 250);
+    assert!(kept.rev().eq(&read.errors.slots), "the newest");
+}
+
+#[test]
+fn incidents_that_are_over_and_fields_of_another_version_go_before_a_message() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    let firing = stage.state.incidents[0].clone();
+    let mut over = firing.clone();
+    over.phase = Phase::Resolved;
+    over.causes = vec![Cause::new("redis-auth", "x".repeat(MOST_BYTES).as_str())];
+    stage.state.incidents.insert(0, over);
+    let read = State::from_json(&stage.state.to_json()).unwrap();
+    assert_eq!(read.incidents, [firing]);
+    assert_eq!(read.outbox, stage.state.outbox);
+    let mut document: serde_json::Value = serde_json::from_str(&read.to_json()).unwrap();
+    document["of_another_version"] = "x".repeat(MOST_BYTES).into();
+    let again = State::from_json(&document.to_string()).unwrap();
+    assert_eq!(State::from_json(&again.to_json()).unwrap(), read);
+}
+
+/// A message is never dropped, only shortened: of each cause one line of evidence stays.
+#[test]
+fn a_message_that_is_too_long_keeps_its_proof() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    let message = &mut stage.state.outbox[0];
+    let line = |n: usize| Evidence::Line(format!("{n} {}", "x".repeat(1000)));
+    let cause = |lines: usize| Cause {
+        evidence: (0..lines).map(line).collect(),
+        ..Cause::new("redis-auth", "")
+    };
+    message.causes = vec![cause(100), cause(1)];
+    let text = stage.state.to_json();
+    assert!(text.len() <= MOST_BYTES);
+    let read = State::from_json(&text).unwrap();
+    assert_eq!(read.outbox[0].causes, [cause(1), cause(1)]);
+    // There is nothing left to be shortened.
+    stage.state.outbox[0].causes = vec![cause(1); 100];
+    let read = State::from_json(&stage.state.to_json()).unwrap();
+    assert_eq!(read.outbox, stage.state.outbox);
 }
 
 #[test]

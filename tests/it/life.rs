@@ -1,10 +1,11 @@
 //! The life of incidents: what holds them open, what ends them, and what is forgotten.
 
+use jiff::Timestamp;
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::StaleAfter;
 use scheduler_watchdog::line::{Kind, Pulse};
 use scheduler_watchdog::plan::{Occasion, Plan, Verdict};
-use scheduler_watchdog::snapshot::{Observed, Obstacle};
+use scheduler_watchdog::snapshot::{LogWindow, Observed, Obstacle};
 use scheduler_watchdog::state::Phase;
 
 use crate::stage::{
@@ -305,6 +306,21 @@ fn a_long_outage_long_ago_does_not_make_the_next_ones_flap() {
     );
 }
 
+/// What is over is remembered for as long as it tells whether something comes and goes.
+#[test]
+fn an_incident_that_is_over_is_forgotten_after_two_hours() {
+    let mut stage = falls_silent("");
+    stage.scheduler.remediation = Default::default();
+    stage.passes(1);
+    stage.beats(TASK, 180);
+    let plans = stage.passes(2);
+    assert_eq!(told(&plans)[0].occasion, Occasion::Resolved);
+    stage.wait(119).look();
+    assert_eq!(stage.state.incidents.len(), 1);
+    stage.wait(1).look();
+    assert_eq!(stage.state.incidents.len(), 0);
+}
+
 // Excuses
 
 /// Scaled to zero for an hour, and up again from now on.
@@ -492,6 +508,45 @@ fn runs_that_fell_into_a_part_of_the_log_that_was_not_read_are_not_missed() {
     stage.state = state;
     let plans = stage.passes(10);
     assert!(plans.iter().all(|plan| plan.conditions.is_empty()));
+}
+
+/// Nor is a single run of a rare job; one that was due just when the log was read again is.
+#[test]
+fn a_run_of_a_rare_job_that_was_not_seen_is_not_missed() {
+    type Hide = fn(&mut LogWindow, Timestamp);
+    let between: Hide = |window, seen_from| {
+        window.from = seen_from;
+        window.lines.retain(|line| line.at >= seen_from);
+    };
+    let cut_off: Hide = |window, seen_from| {
+        window.truncated = true;
+        window.lines.retain(|line| line.at >= seen_from);
+    };
+    let hourly = JOB.replace("*/5 *", "45 *");
+    for hide in [between, cut_off] {
+        for (seen_from, expected) in [
+            (minutes(45), &[Condition::JobOverdue][..]),
+            (minutes(46), &[]),
+            (minutes(80), &[]),
+        ] {
+            let mut stage = Stage::new(&hourly);
+            let midnight = stage.now;
+            stage.beats(TASK, 240);
+            stage.passes(6);
+            stage.wait(60);
+            let mut snapshot = stage.snapshot();
+            if let Observed::Known(window) = &mut snapshot.log {
+                hide(window, midnight + seen_from);
+            }
+            let (plan, _) = scheduler_watchdog::decide::decide(
+                &stage.scheduler,
+                &snapshot,
+                &stage.state,
+                stage.now,
+            );
+            assert_eq!(plan.conditions, expected, "{seen_from}");
+        }
+    }
 }
 
 /// The query's answer was cut off: it holds the newest lines only.

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::line::{Kind, Pulse};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Remediation};
 use scheduler_watchdog::remedy;
 use scheduler_watchdog::snapshot::{Observed, Obstacle, ServiceFacts};
@@ -202,6 +203,18 @@ fn a_failed_call_of_one_incident_is_no_claim_of_the_next() {
     assert_ne!(of[0], of[1]);
 }
 
+/// Whether the replica is still silent cannot be told, but there is nothing left to stop.
+#[test]
+fn a_replica_that_is_gone_is_not_stopped() {
+    let mut stage = replica_falls_silent("");
+    stage.wait(5).look();
+    stage.log_error = Some(unknown(Obstacle::Throttled));
+    let blocked = |stage: &mut Stage| stage.wait(5).pass().remediation.unwrap().blocked_by;
+    assert_eq!(blocked(&mut stage), [Gate::LogUnknown]);
+    stage.ecs(|facts| drop(facts.tasks.pop()));
+    assert_eq!(blocked(&mut stage), [Gate::LogUnknown, Gate::TaskGone]);
+}
+
 /// A task is stopped at most once: if it is gone, the call was made.
 #[test]
 fn a_stop_whose_pass_died_is_traced_by_the_task() {
@@ -265,6 +278,21 @@ fn a_restart_is_proven_by_the_deployment_that_followed_it() {
         stage.wait(1).beats("new", 30);
         let proven = occasions(&stage.passes(1)).contains(&Occasion::Remediated);
         assert_eq!(proven, expected, "created {created} s after the claim");
+    }
+}
+
+#[test]
+fn a_heartbeat_of_the_moment_of_the_restart_proves_nothing() {
+    for (second, expected) in [(0, false), (1, true)] {
+        let mut stage = falls_silent("");
+        claimed(&mut stage);
+        made(&mut stage);
+        let now = stage.now;
+        deployed(&mut stage, "new", now);
+        let idle = Kind::Heartbeat(Pulse::Idle);
+        stage.push("new", seconds(second), idle, "idle");
+        let proven = occasions(&stage.passes(1)).contains(&Occasion::Remediated);
+        assert_eq!(proven, expected, "{second} s after the claim");
     }
 }
 

@@ -2,12 +2,15 @@
 
 use jiff::SignedDuration;
 use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::config::StaleAfter;
+use scheduler_watchdog::judge::Silence;
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{Occasion, Plan, Reason, Verdict};
 use scheduler_watchdog::snapshot::Observed;
 
 use crate::stage::{
-    SECOND_TASK, Stage, TASK, facts, falls_silent, minutes, replica_falls_silent, task, told,
+    SECOND_TASK, Stage, TASK, deployment, facts, falls_silent, minutes, replica_falls_silent, task,
+    told,
 };
 
 fn seconds(n: i64) -> SignedDuration {
@@ -67,15 +70,42 @@ fn a_job_that_may_be_running_holds_a_restart_for_twice_its_runtime() {
     }
     let midnight = Stage::new("").now;
     assert_eq!(first, Some(midnight + minutes(75)));
+    for (before, held) in [(1, true), (0, false)] {
+        let now = midnight + minutes(74) - seconds(before);
+        let silence = Silence::of(&stage.scheduler, &stage.state, now);
+        assert_eq!(!silence.running.is_empty(), held, "{before} s before");
+    }
 }
 
+/// That all runs abort is told by a row of them: not by a single one, though hardly any silence is
+/// allowed, nor by two at once.
 #[test]
 fn a_run_that_aborted_shows_that_the_loop_lives() {
+    for aborts in [&[1][..], &[0, 1]] {
+        let mut stage = falls_silent("");
+        for minute in aborts {
+            stage.abort(minutes(*minute), "Connection refused");
+        }
+        let plans = stage.passes(2);
+        assert_eq!(verdicts(&plans), [Verdict::Healthy, Verdict::Firing]);
+        assert_eq!(plans[0].reason, Reason::NotDueYet);
+        assert_eq!(plans[1].conditions, [Condition::SchedulerSilent]);
+    }
     let mut stage = falls_silent("");
+    stage.scheduler.stale_after = StaleAfter::Fixed(minutes(1));
     stage.abort(minutes(1), "Connection refused");
-    let plans = stage.passes(2);
-    assert_eq!(verdicts(&plans), [Verdict::Healthy, Verdict::Firing]);
-    assert_eq!(plans[0].reason, Reason::NotDueYet);
+    assert_eq!(stage.wait(2).pass().reason, Reason::NotDueYet);
+}
+
+/// The first and the last of the row lie a minute and a half less apart than a silence may last.
+#[test]
+fn a_row_of_aborted_runs_is_told_once_it_is_long_enough() {
+    for (second, expected) in [(209, Verdict::Healthy), (210, Verdict::Firing)] {
+        let mut stage = falls_silent("");
+        stage.abort(seconds(0), "Connection refused");
+        stage.abort(seconds(second), "Connection refused");
+        assert_eq!(stage.wait(5).pass().verdict, expected, "{second} s");
+    }
 }
 
 #[test]
@@ -101,6 +131,28 @@ fn a_task_excuses_a_silence_until_its_time_to_start_is_over() {
         let started = stage.now - seconds(age);
         stage.ecs(|facts| facts.tasks[0].started_at = Some(started));
         assert_eq!(stage.pass().verdict, expected, "{age} s");
+    }
+}
+
+#[test]
+fn a_deployment_goes_on_until_it_has_failed_or_is_the_only_one() {
+    let now = Stage::new("").now;
+    for (rollout, deployments, expected) in [
+        ("IN_PROGRESS", 1, true),
+        ("IN_PROGRESS", 2, true),
+        ("COMPLETED", 1, false),
+        ("COMPLETED", 2, true),
+        ("FAILED", 1, false),
+        ("FAILED", 2, false),
+    ] {
+        let mut facts = facts(&[TASK], now - minutes(60));
+        facts.deployments[0].rollout = rollout.to_owned();
+        if deployments == 2 {
+            let old = deployment("ecs-svc/0", "COMPLETED", now - minutes(90));
+            facts.deployments.push(old);
+        }
+        let goes_on = facts.deploying().is_some();
+        assert_eq!(goes_on, expected, "{rollout}, {deployments}");
     }
 }
 
@@ -130,6 +182,19 @@ fn two_replicas_that_live_need_no_further_evidence() {
     stage.beats(SECOND_TASK, 60);
     stage.passes(6);
     let snapshot = stage.snapshot();
+    assert!(snapshot.probe.is_none() && snapshot.service.is_none());
+    // One that is silent, for no longer than it may.
+    let mut stage = replica_falls_silent("");
+    for (second, asked) in [(240, false), (241, true)] {
+        stage.now = Stage::new("").now + minutes(30) + seconds(second);
+        assert_eq!(stage.snapshot().service.is_some(), asked, "{second} s");
+    }
+}
+
+#[test]
+fn a_loop_that_waits_for_a_job_needs_no_further_evidence() {
+    let mut stage = falls_silent(REPORTS);
+    let snapshot = stage.wait(10).snapshot();
     assert!(snapshot.probe.is_none() && snapshot.service.is_none());
 }
 

@@ -146,6 +146,7 @@ fn runs_on_two_streams_are_told_with_both_streams() {
     let mut stage = Stage::new(&job("hourly", "0 * * * *", ""));
     stage.beats(TASK, 60 * 5);
     stage.beats(SECOND_TASK, 60 * 5);
+    stage.beats("third", 60 * 5);
     let kind = Kind::Job {
         name: "hourly".to_owned(),
         event: JobEvent::Ended { took: None },
@@ -190,4 +191,59 @@ fn three_jobs_are_told_one_by_one_and_four_as_one() {
         |n: i64| -> Vec<Option<String>> { (0..n).map(|n| Some(format!("job:{n}"))).collect() };
     assert_eq!(messages(3), names(3));
     assert_eq!(messages(4), [None]);
+}
+
+#[test]
+fn the_lines_of_a_job_are_those_that_its_matcher_fits() {
+    for (matcher, name, line, expected) in [
+        ("", "often", "x", true),
+        ("", "other", "often", false),
+        ("match = \"Callback\"", "Callback 7", "x", true),
+        ("match = \"Callback\"", "x", "Running Callback 7", true),
+        ("match = \"Callback\"", "often", "x", false),
+        ("match = { regex = \"^a.*z$\" }", "abcz", "x", true),
+        ("match = { regex = \"^a.*z$\" }", "x", "abcz", true),
+        ("match = { regex = \"^a.*z$\" }", "often", "x", false),
+    ] {
+        let stage = Stage::new(&job("often", "0 * * * *", matcher));
+        let owns = stage.scheduler.jobs[0].owns(name, line);
+        assert_eq!(owns, expected, "{matcher} {name} {line}");
+    }
+}
+
+#[test]
+fn a_minute_of_a_job_that_repeats_within_it_stands_for_all_its_runs() {
+    for (every, runs) in [("10s", 6), ("30s", 2)] {
+        let repeats = format!("every = \"{every}\"");
+        let mut stage = Stage::new(&job("poll", "0 1 * * *", &repeats));
+        stage.beats(TASK, 60 * 3);
+        let plans = stage.passes(12 * 3 - 1);
+        let overdue = only(&plans, Condition::JobOverdue);
+        let Fact::MissedRuns { count, .. } = &overdue.proof[0] else {
+            panic!("{:?}", overdue.proof);
+        };
+        assert_eq!(*count, runs, "{every}");
+    }
+}
+
+/// Many are told as one. Once some of them run again and three are left, that is over.
+#[test]
+fn many_jobs_are_over_when_three_of_them_are_left() {
+    for (left, over) in [(4, false), (3, true)] {
+        let tables: String = (0..6)
+            .map(|n| job(&format!("job:{n}"), "*/5 * * * *", ""))
+            .collect();
+        let mut stage = Stage::new(&tables);
+        stage.beats(TASK, 120);
+        for n in left..6 {
+            for minute in (60..120).step_by(5) {
+                ran(&mut stage, &format!("job:{n}"), minute);
+            }
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        let mut expected = vec![(Condition::JobOverdue, Occasion::Opened)];
+        expected.extend(over.then_some((Condition::JobOverdue, Occasion::Resolved)));
+        let plans = stage.passes(15);
+        assert_eq!(occasions(&plans), expected, "{left}");
+    }
 }

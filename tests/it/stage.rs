@@ -185,10 +185,11 @@ impl Stage {
         self
     }
 
-    /// One pass: looks at what is there by now, decides, and remembers.
+    /// One pass: looks at what is there by now, decides, and remembers; between two passes the
+    /// state is a document.
     pub fn pass(&mut self) -> Plan {
         let (plan, state) = self.decide();
-        self.state = state;
+        self.state = State::from_json(&state.to_json()).unwrap();
         plan
     }
 

@@ -353,6 +353,63 @@ fn the_next_task_does_not_excuse_those_before_it() {
     assert_eq!(runs_of(&plan), (5, 0, 7));
 }
 
+#[test]
+fn a_task_excuses_a_silence_until_its_time_to_start_is_over() {
+    for (age, expected) in [(179, Verdict::Suspended), (180, Verdict::Firing)] {
+        let mut schedule = after_half_an_hour("");
+        schedule.stage.other_lines();
+        let task = schedule.task(33);
+        task.stopped_at = None;
+        schedule.stage.now = task.started_at.unwrap() + seconds(age);
+        schedule.look_at_ecs();
+        assert_eq!(schedule.stage.pass().verdict, expected, "{age} s");
+    }
+}
+
+#[test]
+fn the_runs_that_failed_are_counted_by_themselves() {
+    let mut schedule = after_half_an_hour("");
+    for minute in 30..35 {
+        let failed = minute < 32;
+        schedule.task(minute).containers[0].exit_code = Some(i32::from(failed));
+    }
+    schedule.stage.other_lines();
+    let plan = schedule.pass(35);
+    assert_eq!(plan.conditions, [Condition::SchedulerSilent]);
+    assert_eq!(runs_of(&plan), (5, 2, 0));
+}
+
+/// ECS says so by the status, or by the time.
+#[test]
+fn a_task_has_stopped_when_ecs_says_so() {
+    let start = Stage::of(CONFIG).now;
+    for (status, stopped_at, expected) in [
+        ("RUNNING", None, false),
+        ("STOPPED", None, true),
+        ("DEPROVISIONING", Some(start), true),
+    ] {
+        let mut task = task("t", EVENTBRIDGE, start);
+        (task.last_status, task.stopped_at) = (status.to_owned(), stopped_at);
+        assert_eq!(task.is_stopped(), expected, "{status}");
+    }
+}
+
+/// Lately is within the silence that is allowed: after its beginning, not at it.
+#[test]
+fn runs_are_counted_since_a_moment_and_not_from_it_on() {
+    for (age, counted) in [(299, 5), (300, 4)] {
+        let mut schedule = after_half_an_hour("");
+        for minute in 30..35 {
+            schedule.task(minute).containers[0].exit_code = Some(2);
+        }
+        // The oldest of them is of minute 30.
+        schedule.stage.now = schedule.at(30) + seconds(30 + age);
+        schedule.look_at_ecs();
+        let plan = schedule.stage.pass();
+        assert_eq!(runs_of(&plan).0, counted, "{age} s: {plan}");
+    }
+}
+
 /// A job that runs for long in one task keeps no other from starting, and excuses no silence.
 #[test]
 fn a_long_job_in_one_task_silences_no_other() {

@@ -139,6 +139,29 @@ fn every_example_is_read_as_it_says() {
     }
 }
 
+#[test]
+fn a_pattern_may_be_as_long_as_it_may() {
+    for (length, fits) in [(MAX_PATTERN, true), (MAX_PATTERN + 1, false)] {
+        let spec = PatternSpec::new(PatternKind::Error, "x".repeat(length));
+        assert_eq!(spec.check().is_ok(), fits, "{length}");
+    }
+}
+
+#[test]
+fn what_holds_for_a_preset_holds_for_those_that_include_it() {
+    let those = |holds: fn(&Preset) -> bool| -> Vec<&str> {
+        let names = Preset::names().iter().copied();
+        names
+            .filter(|name| holds(&Preset::named(name).unwrap()))
+            .collect()
+    };
+    assert_eq!(those(Preset::is_laravel), ["laravel", "supervisord"]);
+    assert_eq!(
+        those(Preset::done_means_success),
+        ["celery-worker", "supercronic", "apscheduler", "node-cron"]
+    );
+}
+
 /// They are compiled only when they are needed; a mistake must not wait for that.
 #[test]
 fn every_pattern_and_block_of_a_preset_compiles() {
