@@ -512,6 +512,8 @@ fn a_run_that_began_and_does_not_end_is_told_before_the_loop_counts_as_silent() 
     }
     stage.lines.sort_by_key(|line| line.at);
     let plans = stage.passes(9);
+    // It began at 00:30, may take ten minutes, and its end may come two minutes late.
+    assert_eq!(told(&plans[..8]), []);
     assert_eq!(
         told(&plans[..9]),
         [(Condition::JobOverrun, Occasion::Opened)]
@@ -625,6 +627,31 @@ fn a_run_that_took_too_long_between_two_looks_is_told_with_its_start() {
     let plans = stage.passes(3);
     let opened = plans.iter().flat_map(|plan| &plan.notifications).next();
     assert_eq!(opened.unwrap().since, at("2025-12-02T00:00:01Z"));
+}
+
+/// A run ends with its task, though another one lives.
+#[test]
+fn a_run_whose_task_is_gone_does_not_go_on() {
+    let mut stage = Stage::new(&job("*/5 * * * *", "max_runtime = \"10m\""));
+    stage.other_lines();
+    stage.beats(TASK, 6);
+    stage.beats(SECOND_TASK, 60);
+    let line = |event| Kind::Job {
+        name: "tidy:up".to_owned(),
+        event,
+        background: true,
+    };
+    for (second, event) in [
+        (1, JobEvent::Started),
+        (30, JobEvent::Ended { took: None }),
+        (301, JobEvent::Started),
+    ] {
+        let after = SignedDuration::from_secs(second);
+        stage.push(TASK, after, line(event), "tidy:up");
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    let overrun = |plan: &Plan| plan.conditions.contains(&Condition::JobOverrun);
+    assert!(!stage.passes(10).iter().any(overrun));
 }
 
 /// Both replicas may run it, and the other one's ends.
@@ -772,6 +799,29 @@ fn jobs_are_inside_the_incident_of_a_silent_scheduler() {
         ]
     );
     assert_eq!(plans.iter().map(missed).sum::<u32>(), 12);
+}
+
+/// Another replica had begun it in time, and its line comes just before the all-clear.
+#[test]
+fn a_run_that_ends_just_before_the_all_clear_is_not_lost() {
+    let mut stage = dies(&job("20 * * * *", ""), 60);
+    runs(&mut stage, minutes(20));
+    let end = minutes(98) + SignedDuration::from_secs(30);
+    let kind = Kind::Job {
+        name: "tidy:up".to_owned(),
+        event: JobEvent::Ended {
+            took: Some(end - minutes(80)),
+        },
+        background: false,
+    };
+    stage.push(SECOND_TASK, end, kind, "tidy:up");
+    stage.lines.sort_by_key(|line| line.at);
+    let plans = stage.passes(20);
+    assert_eq!(
+        told(&plans).last(),
+        Some(&(Condition::SchedulerSilent, Occasion::Resolved))
+    );
+    assert_eq!(plans.iter().map(missed).sum::<u32>(), 0);
 }
 
 /// In the very minute in which the loop comes back it can still run what is due then.

@@ -95,14 +95,38 @@ fn a_repeated_look_says_nothing_that_the_first_left_open() {
 #[test]
 fn how_long_a_job_takes_is_learned_from_lines_of_different_windows() {
     let mut stage = Stage::new(&nightly(""));
+    let nights = long_nights(&mut stage, None);
+    assert_eq!(
+        nights,
+        [true, false],
+        "the first one cannot be told from a silence"
+    );
+    // That it was started before its line does not matter; one that is started after it has not
+    // waited for the job's end.
+    assert_eq!(long_nights(&mut Stage::new(&nightly("")), Some(5)), nights);
+    let restarted = long_nights(&mut Stage::new(&nightly("")), Some(20));
+    assert_eq!(restarted, [true, true]);
+}
+
+/// Two nights in which the backup takes 25 minutes, and whether they are told as a silence. In a
+/// minute of each the scheduler is started.
+fn long_nights(stage: &mut Stage, boot: Option<i64>) -> Vec<bool> {
     stage.other_lines();
     stage.wait(4 * 60);
     let mut nights = Vec::new();
     for _ in 0..2 {
+        if let Some(minute) = boot {
+            stage.push(
+                TASK,
+                minutes(minute),
+                Kind::Boot,
+                "Starting Laravel Scheduler",
+            );
+        }
         for minute in 0..60 {
             let at = minutes(minute) + SignedDuration::from_secs(3);
             match minute {
-                10 => backup_starts(&mut stage, at),
+                10 => backup_starts(stage, at),
                 11..35 => {}
                 _ => stage.push(TASK, at, IDLE, "idle"),
             }
@@ -115,11 +139,7 @@ fn how_long_a_job_takes_is_learned_from_lines_of_different_windows() {
         }
         stage.lines.clear();
     }
-    assert_eq!(
-        nights,
-        [true, false],
-        "the first one cannot be told from a silence"
-    );
+    nights
 }
 
 /// A loop that drifts looks at the clock in the last second of the minute; the first line of its

@@ -317,6 +317,7 @@ fn an_error_that_repeats_itself_is_noted_once() {
         ("a", 15, "one"),
         ("a", 30, "two"),
         ("b", 40, "one"),
+        ("b", 45, "one"),
     ];
     let second = [("a", 50, "one"), ("a", 60, "three"), ("a", 5, "two")];
     let windows = [&first[..], &second].map(|errors| {
@@ -334,7 +335,7 @@ fn an_error_that_repeats_itself_is_noted_once() {
         .collect();
     let expected = [
         ("a", 30, "two"),
-        ("b", 40, "one"),
+        ("b", 45, "one"),
         ("a", 50, "one"),
         ("a", 60, "three"),
     ]

@@ -121,6 +121,21 @@ fn the_cooldown_ends_when_it_says() {
     assert_eq!(restarted(minutes(30)), []);
 }
 
+/// However short the cooldown is, one restart is proven or given up before the next.
+#[test]
+fn no_restart_is_made_while_another_waits_for_its_proof() {
+    let mut stage = falls_silent("cooldown = \"5m\"\nprove_within = \"20m\"");
+    claimed(&mut stage);
+    made(&mut stage);
+    let now = stage.now;
+    deployed(&mut stage, "new", now);
+    for plan in stage.passes(3) {
+        let withheld = plan.remediation.unwrap();
+        assert_eq!(withheld.blocked_by, [Gate::ProofPending]);
+    }
+    assert!(allowed(&stage.wait(5).pass()), "it is given up");
+}
+
 #[test]
 fn a_restart_is_made_as_soon_as_the_incident_has_fired_for_long_enough() {
     // It fires in the first of the two passes, five minutes before the second.
