@@ -214,6 +214,12 @@ impl StreamBeats {
         });
     }
 
+    /// Whether its newest line tells that this job began, and the loop waits for it.
+    pub(crate) fn waits_for(&self, job: &str) -> bool {
+        let open = self.turn.as_ref().filter(|turn| turn.open);
+        open.is_some_and(|turn| self.ran.get(&short_hash(job)) == Some(&turn.ended))
+    }
+
     /// A job's line. Returns the run before, if it is known by this to have ended well.
     fn job_ran(&mut self, job: &str, at: Timestamp) -> Option<Timestamp> {
         let job = short_hash(job);

@@ -13,7 +13,7 @@ use crate::cause::{self, Clues, ErrorNote};
 use crate::condition::{Condition, Fact, Finding, Slot};
 use crate::config::Scheduler;
 use crate::health::Sign;
-use crate::history::{Turn, task_of};
+use crate::history::{StreamBeats, task_of};
 use crate::message::safe;
 use crate::plan::Reason;
 use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
@@ -110,34 +110,27 @@ impl Silence {
     pub fn of(scheduler: &Scheduler, state: &State, now: Timestamp) -> Self {
         let beats = &state.heartbeats;
         let newest = (beats.streams.values()).max_by_key(|stream| stream.last);
-        let turn = newest.and_then(|stream| stream.turn.as_ref());
         // Nobody expected a heartbeat while the service was meant to run no task.
         let last = beats
             .last
             .max(state.off_at.filter(|_| beats.last.is_some()));
-        Self::since(scheduler, state, last, turn, now)
+        Self::since(scheduler, state, last, newest, now)
     }
 
     /// The silence of one task at `now`.
     fn of_task(scheduler: &Scheduler, state: &State, task: &str, now: Timestamp) -> Self {
         let beats = &state.heartbeats;
         let newest = beats.newest_of_task(task);
-        let turn = newest.and_then(|stream| stream.turn.as_ref());
-        Self::since(
-            scheduler,
-            state,
-            newest.map(|stream| stream.last),
-            turn,
-            now,
-        )
+        let last = newest.map(|stream| stream.last);
+        Self::since(scheduler, state, last, newest, now)
     }
 
-    /// The silence since a heartbeat, which was of that turn.
+    /// The silence since a heartbeat, which was in that stream.
     fn since(
         scheduler: &Scheduler,
         state: &State,
         last: Option<Timestamp>,
-        turn: Option<&Turn>,
+        newest: Option<&StreamBeats>,
         now: Timestamp,
     ) -> Self {
         let stale_after = state.heartbeats.stale_after(scheduler.stale_after);
@@ -157,9 +150,10 @@ impl Silence {
         }
         let until = last + state.heartbeats.rhythm() + DUE_SLACK;
         // What was due when the turn began may still wait for its own turn.
-        let turn = turn.filter(|turn| turn.ended >= last - DUE_SLACK);
+        let turn = (newest.and_then(|stream| stream.turn.as_ref()))
+            .filter(|turn| turn.ended >= last - DUE_SLACK);
         let from = turn.map_or(last, |turn| turn.began.min(last)) - BEFORE_A_TURN;
-        for (job, known, longest) in due_jobs(scheduler, state, last, from, until) {
+        for (job, known, longest) in due_jobs(scheduler, state, newest, last, from, until) {
             let runtime = known.unwrap_or(longest).min(LONGEST_RUN);
             if let Some(known) = known {
                 silence.allowed = silence.allowed.max((stale_after + known).min(LONGEST_RUN));
@@ -200,6 +194,7 @@ impl Silence {
 fn due_jobs(
     scheduler: &Scheduler,
     state: &State,
+    newest: Option<&StreamBeats>,
     last: Timestamp,
     from: Timestamp,
     until: Timestamp,
@@ -207,9 +202,10 @@ fn due_jobs(
     let ended = |name: &str, due: Timestamp| {
         state.jobs.get(name).is_some_and(|job| {
             let over = job.ended_at.max(job.failed_at).is_some_and(|at| at >= due);
-            // Starts are known to the second.
+            // Starts are known to the second. Another replica's start of the same run is no other work.
             let moved_on = (job.starts.last())
-                .is_some_and(|start| *start >= due && last.as_second() > start.as_second());
+                .is_some_and(|start| *start >= due && last.as_second() > start.as_second())
+                && !newest.is_some_and(|stream| stream.waits_for(name));
             over || moved_on
         })
     };

@@ -6,7 +6,7 @@ use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{Occasion, Plan, Verdict};
 use scheduler_watchdog::snapshot::Observed;
 
-use crate::stage::{DEPLOYMENT, Stage, TASK, minutes, task};
+use crate::stage::{DEPLOYMENT, Stage, TASK, facts, minutes, task};
 
 const SECOND_TASK: &str = "9f8e7d6c";
 
@@ -140,6 +140,30 @@ fn long_nights(stage: &mut Stage, boot: Option<i64>) -> Vec<bool> {
         stage.lines.clear();
     }
     nights
+}
+
+/// Both replicas begin a job that is meant for one of them. The second start was taken for other
+/// work of a loop that waits no more, and the silence was told while both were busy.
+#[test]
+fn a_long_job_that_two_replicas_begin_may_be_running() {
+    let mut stage = Stage::new(&nightly("max_runtime = \"25m\""));
+    stage.other_lines();
+    let since = stage.now - SignedDuration::from_hours(48);
+    stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
+    stage.wait(4 * 60);
+    for (task, second) in [(TASK, 2), (SECOND_TASK, 10)] {
+        stage.beats(task, 10);
+        let started = Kind::Job {
+            name: "backup:run".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        let after = minutes(10) + SignedDuration::from_secs(second);
+        stage.push(task, after, started, "backup:run");
+    }
+    assert!(!found(&stage.passes(8), Condition::SchedulerSilent));
+    // It took no longer than that, and nothing followed.
+    assert!(found(&stage.passes(4), Condition::SchedulerSilent));
 }
 
 /// A loop that drifts looks at the clock in the last second of the minute; the first line of its
