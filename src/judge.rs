@@ -397,7 +397,12 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
         proof.extend(health::fact(snapshot, silence, now));
         return Standing::Bad(scene.finding(Condition::SchedulerFailing, None, since, proof));
     }
-    if state.off_at.is_some() && facts.is_some_and(|facts| facts.desired == 0) {
+    // Where ECS cannot be seen, it is off until it is heard or seen again. That one is blind is told.
+    let is_off = match facts {
+        Some(facts) => facts.desired == 0,
+        None => snapshot.service.is_some() && !state.on_again,
+    };
+    if state.off_at.is_some() && is_off {
         return Standing::Excused(Reason::DesiredCountZero);
     }
     let since = match silence.last {

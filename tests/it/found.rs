@@ -4,9 +4,9 @@ use jiff::SignedDuration;
 use scheduler_watchdog::condition::{Condition, Slot};
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{Occasion, Plan, Verdict};
-use scheduler_watchdog::snapshot::Observed;
+use scheduler_watchdog::snapshot::{Observed, Obstacle};
 
-use crate::stage::{DEPLOYMENT, Stage, TASK, facts, minutes, task};
+use crate::stage::{DEPLOYMENT, Stage, TASK, facts, minutes, task, unknown};
 
 const SECOND_TASK: &str = "9f8e7d6c";
 
@@ -164,6 +164,31 @@ fn a_long_job_that_two_replicas_begin_may_be_running() {
     assert!(!found(&stage.passes(8), Condition::SchedulerSilent));
     // It took no longer than that, and nothing followed.
     assert!(found(&stage.passes(4), Condition::SchedulerSilent));
+}
+
+/// The service was scaled to zero on purpose; when ECS could not be seen after that, a silence was
+/// told of it. That ECS cannot be seen is told instead.
+#[test]
+fn a_service_that_was_scaled_to_zero_is_not_told_as_silent_when_ecs_cannot_be_seen() {
+    let mut stage = Stage::new("");
+    stage.other_lines();
+    stage.beats(TASK, 30);
+    let _ = stage.passes(6);
+    stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
+    let off = stage.service.clone();
+    let plans = stage.passes(3);
+    assert_eq!(plans[2].verdict, Verdict::Suspended, "{}", plans[2]);
+
+    stage.service = Observed::Unknown(unknown(Obstacle::TimedOut));
+    let plans = stage.passes(6);
+    assert!(!found(&plans, Condition::SchedulerSilent));
+    assert!(found(&plans, Condition::WatchdogBlind));
+
+    // It is meant to run again, and nothing does.
+    stage.service = off;
+    stage.ecs(|facts| facts.desired = 1);
+    let plans = stage.passes(6);
+    assert!(found(&plans, Condition::ServiceDown));
 }
 
 /// A loop that drifts looks at the clock in the last second of the minute; the first line of its

@@ -4,7 +4,7 @@
 //! | check | what must hold |
 //! |---|---|
 //! | `1 told` | a silence longer than allowed plus ten minutes (the longest overlap), which nothing excuses, is told in the third look that sees it at the latest |
-//! | `1 bound` | where nothing else happened within 40 minutes, the alert comes within the allowed silence, one interval, the overlap and a minute after the last heartbeat |
+//! | `1 bound` | where nothing else happened within 40 minutes, and nothing was withheld, the alert comes within the allowed silence, one interval, the overlap and a minute after the last heartbeat |
 //! | `1 once`, `1 order` | one `opened` for an incident, first of its messages; nothing after `resolved`; no outage twice |
 //! | `1 all-clear` | no `resolved` of the loop without a heartbeat since `opened`, unless it was switched off |
 //! | `1 over` | after more than four good looks in a row the incident is over; a flapping one, 30 minutes and an interval later |
@@ -685,7 +685,9 @@ impl<'a> Inspector<'a> {
                 _ => return true,
             }
         }
-        troubles > 1 || self.is_silenced(site, now) || self.is_silenced(site, since)
+        let minutes = (0..=now.duration_since(since).as_mins()).map(SignedDuration::from_mins);
+        let mut moments = minutes.map(|ago| now - ago).chain([since]);
+        troubles > 1 || moments.any(|at| self.is_silenced(site, at))
     }
 
     /// Invariant 8: whatever a line held, a message is text for its readers and nothing else.
