@@ -3,7 +3,7 @@
     .tools/peer/bin/python tools/bench.py --bootstrap … --empty … --emulator-python … --rie … [--rounds 10]
 
 Three functions run under AWS's runtime interface emulator, one after the other in each round: the watchdog, an empty
-handler built with the same profile (benches/peer/empty.rs), and the same healthy pass in Python (benches/peer/handler.py).
+handler built with the same profile (benches/peer/empty), and the same healthy pass in Python (benches/peer/handler.py).
 AWS is the emulator, over TLS with its own certificate beside the system's. Every figure is a median of the rounds, and
 counts only as a ratio to what ran in the same minutes.
 """
