@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::aws::{ACCOUNT, CLOUDWATCH, REGION, SNS, SSM, texts};
+use super::aws::{ACCOUNT, Aws, CLOUDWATCH, REGION, SNS, SSM, texts};
 use super::emulator::Emulator;
 use super::inbox::Inbox;
 use super::site::Site;
@@ -12,6 +12,16 @@ use super::tools::Tools;
 
 const NAME: &str = "myteacher-production";
 const PARAMETER: &str = "SchedulerName=myteacher-production";
+
+/// Puts a configuration into the parameter store.
+fn store(aws: &Aws, config: &str) {
+    let parameter = json!({
+        "Name": "/watchdog/config",
+        "Type": "String",
+        "Value": config,
+    });
+    aws.json(&SSM, "PutParameter", &parameter);
+}
 
 /// What a report says of the one scheduler.
 fn of(report: &Value) -> &Value {
@@ -292,12 +302,7 @@ fn a_configuration_in_the_parameter_store_serves_several_schedulers() {
             )
         })
         .collect();
-    let parameter = json!({
-        "Name": "/watchdog/config",
-        "Type": "String",
-        "Value": config.join("\n"),
-    });
-    emulator.aws.json(&SSM, "PutParameter", &parameter);
+    store(&emulator.aws, &config.join("\n"));
     let arn = |service: &str, rest: &str| format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{rest}");
     let [first, second] = &sites;
     let group = arn("logs", &format!("log-group:{}", second.group));
@@ -354,12 +359,7 @@ fn of_two_shards_each_watches_its_own() {
             )
         })
         .collect();
-    let parameter = json!({
-        "Name": "/watchdog/config",
-        "Type": "String",
-        "Value": config.join("\n"),
-    });
-    emulator.aws.json(&SSM, "PutParameter", &parameter);
+    store(&emulator.aws, &config.join("\n"));
     let more = ["ConfigParameterName=/watchdog/config", "Shards=2"];
     let stack = Stack::deploy(&tools, &emulator, &site, &more);
     let _inbox = Inbox::subscribe(&emulator.aws, stack.output("TopicArn"), "alerts");
