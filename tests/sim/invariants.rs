@@ -4,10 +4,10 @@
 //! | check | what must hold |
 //! |---|---|
 //! | `1 told` | a silence longer than allowed plus ten minutes (the longest overlap), which nothing excuses, is told in the third look that sees it at the latest |
-//! | `1 bound` | where nothing else happened within 40 minutes, and nothing was withheld, the alert comes within the allowed silence, one interval, the overlap and a minute after the last heartbeat |
+//! | `1 bound` | where nothing else happened within 40 minutes, and nothing was withheld, the alert comes within the allowed silence, one interval, the overlap and a minute after the last heartbeat; of runs that abort, after the end of a run that the loop waited for |
 //! | `1 once`, `1 order` | one `opened` for an incident, first of its messages; nothing after `resolved`; no outage twice |
 //! | `1 all-clear` | no `resolved` of the loop without a heartbeat since `opened`, unless it was switched off |
-//! | `1 over` | after more than four good looks in a row the incident is over; a flapping one, 30 minutes and an interval later |
+//! | `1 over` | after more than four good looks in a row the incident is over; a flapping one, 30 minutes and two intervals later |
 //! | `1 end` | in the calm at the end of a world no incident of the loop is left |
 //! | `2 unknown`, `2 silence`, `2 storm` | no restart while the log or ECS is unknown, the service is off or deploying, a silence holds, or more than half of three schedulers are down |
 //! | `2 claim`, `2 caps` | one call for a claim, and none without; two restarts for an incident, three a day |
@@ -37,7 +37,7 @@ use scheduler_watchdog::state::{MOST_BYTES, Outcome, Phase, State};
 
 use crate::report::Figures;
 use crate::scenario::{Scenario, What};
-use crate::truth::{Site, floor};
+use crate::truth::{Site, Wait, floor};
 use crate::world::Seen;
 
 /// Beyond the bounds of the design: a pass takes some seconds, and a line a few to arrive.
@@ -94,7 +94,7 @@ struct Told {
     resolved: bool,
     messages: u32,
     restarts: usize,
-    /// The last heartbeat before it, where it is about the loop and the loop really was silent.
+    /// When the loop was last well before it, where it is about the loop and true.
     silent_since: Option<Timestamp>,
     /// The silence that was allowed, by its proof.
     allowed: SignedDuration,
@@ -362,6 +362,11 @@ impl<'a> Inspector<'a> {
         });
         let stale = self.stale_after(site);
         let verdict = self.is_true(site, truth, n, seen);
+        let lived_until = match n.condition {
+            // Until then no run could abort.
+            Condition::SchedulerFailing => truth.lived_until(now),
+            _ => truth.last_beat(now),
+        };
         let told = Told {
             slot,
             opened_at: now,
@@ -369,9 +374,7 @@ impl<'a> Inspector<'a> {
             resolved: false,
             messages: 1,
             restarts: 0,
-            silent_since: truth
-                .last_beat(now)
-                .filter(|_| slot == Slot::Loop && verdict.is_ok()),
+            silent_since: lived_until.filter(|_| slot == Slot::Loop && verdict.is_ok()),
             allowed: allowed.unwrap_or(stale.max(SignedDuration::from_mins(10))),
             overlap: next.overlap(),
             heard: false,
@@ -445,8 +448,13 @@ impl<'a> Inspector<'a> {
                 if silent && nothing_to_say {
                     return Ok(());
                 }
-                match truth.busy_with(now) {
-                    Some(job) if silent => {
+                // A run explains a silence that began with it, and not what was before.
+                let explains = |wait: &Wait| {
+                    (truth.last_beat(now))
+                        .is_none_or(|last| wait.since.duration_since(last) <= stale)
+                };
+                match truth.waits_for(now).filter(explains) {
+                    Some(Wait { job, .. }) if silent => {
                         let known = setup.jobs[job].max_runtime.is_some() || truth.ended[job] > 1;
                         Err(if known {
                             "a run of a known length"
@@ -605,8 +613,9 @@ impl<'a> Inspector<'a> {
         let Some(incident) = next.incident(Slot::Loop, None) else {
             return;
         };
+        // The first good look may not count, and the last may come just too early.
         let patience = if incident.flapping {
-            STEADY + every
+            STEADY + every * 2
         } else {
             SignedDuration::ZERO
         };
@@ -772,7 +781,7 @@ impl<'a> Inspector<'a> {
                 self.violated("2 needless", now, format!("{incident}: the loop lives"));
             }
         }
-        if cure == CureKind::ForceNewDeployment && truth.busy_with(now).is_some() && !blurred {
+        if cure == CureKind::ForceNewDeployment && truth.waits_for(now).is_some() && !blurred {
             self.violated("2 busy", now, format!("{incident}: a run was killed"));
         }
         let restarts = &mut self.watched[site].restarts;

@@ -194,9 +194,8 @@ pub struct Task {
     pub dead: bool,
     /// A run that never ends.
     pub hung: bool,
-    /// The loop waits for a run until then.
-    pub busy_until: Timestamp,
-    busy_with: usize,
+    /// The newest run that the loop waited for.
+    wait: Option<Wait>,
     /// The newest heartbeats, the older first; the newest can lie in the minute that has just
     /// begun.
     beats: [Option<Timestamp>; 2],
@@ -215,8 +214,9 @@ impl Task {
 
     /// Ends what it does; nothing that it would have printed later is printed.
     fn silence(&mut self, at: Timestamp, dues: &mut [Vec<Due>], ended: &mut [u32]) {
-        if self.busy_until > at {
-            ended[self.busy_with] -= 1;
+        if let Some(wait) = self.wait.as_mut().filter(|wait| wait.until > at) {
+            ended[wait.job] -= 1;
+            wait.until = at;
         }
         for due in dues.iter_mut().filter_map(|dues| dues.last_mut()) {
             let its = self.pending.iter().any(|line| Some(line.at) == due.line_at);
@@ -224,9 +224,16 @@ impl Task {
                 due.line_at = None;
             }
         }
-        self.busy_until = self.busy_until.min(at);
         self.pending.retain(|line| line.at <= at);
     }
+}
+
+/// A run of more than a minute that a loop waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    pub job: usize,
+    pub since: Timestamp,
+    until: Timestamp,
 }
 
 /// A time at which a job was due.
@@ -462,8 +469,7 @@ impl Site {
             next_turn: started_at + boot,
             dead: self.dead_on_arrival(started_at),
             hung: false,
-            busy_until: Timestamp::MIN,
-            busy_with: 0,
+            wait: None,
             beats: [None; 2],
             pending: VecDeque::new(),
         });
@@ -616,8 +622,11 @@ impl Site {
                 (due.line_at, due.failed) = (Some(line_at), failed);
             }
             if waits > MINUTE {
-                let task = &mut self.tasks[index];
-                (task.busy_until, task.busy_with) = (cursor, job);
+                self.tasks[index].wait = Some(Wait {
+                    job,
+                    since: began,
+                    until: cursor,
+                });
                 self.ended[job] += 1;
             }
         }
@@ -803,11 +812,21 @@ impl Site {
         last.map_or(SignedDuration::ZERO, |last| now.duration_since(last))
     }
 
-    /// A loop that lives waits for a run that will end; its job.
-    pub fn busy_with(&self, now: Timestamp) -> Option<usize> {
+    /// The run that will end, and that a loop that lives waits for.
+    pub fn waits_for(&self, now: Timestamp) -> Option<Wait> {
         (self.tasks.iter())
-            .find(|task| !task.dead && !task.hung && task.runs(now) && task.busy_until > now)
-            .map(|task| task.busy_with)
+            .filter(|task| !task.dead && !task.hung && task.runs(now))
+            .filter_map(|task| task.wait)
+            .find(|wait| wait.until > now)
+    }
+
+    /// The newest heartbeat, or the end of a newer run that a loop waited for.
+    pub fn lived_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let ends = (self.tasks.iter())
+            .filter_map(|task| task.wait)
+            .map(|wait| wait.until);
+        self.last_beat(now)
+            .max(ends.filter(|end| *end <= now).max())
     }
 
     /// A deployment or a new task excuses a silence.
