@@ -278,22 +278,14 @@ impl JobHistory {
         })
     }
 
-    /// A settled run of the loop itself; runs come in the order of their starts.
-    fn settle_run(&mut self, job: &Job, run: &Run<'_>) {
+    /// How a settled run of the loop itself ended, as far as its line tells.
+    fn settle_end(&mut self, run: &Run<'_>) {
         let ended = matches!(
             run.event,
             JobEvent::Ended { .. } | JobEvent::Succeeded { .. } | JobEvent::Failed { .. }
         );
         if ended && (self.cut.as_ref()).is_some_and(|cut| cut.start <= run.start) {
             self.cut = None;
-        }
-        if run.cut_off || run.killed {
-            self.cut = Some(CutRun {
-                start: run.start,
-                on: short_hash(run.stream),
-                killed: run.killed,
-                line: safe::cut(&safe::evidence(run.text), LONGEST_CUT),
-            });
         }
         let report = self.last_run.as_ref().filter(|last| last.only_report);
         match run.event {
@@ -312,6 +304,19 @@ impl JobHistory {
         }
         if let JobEvent::Failed { exit_code, .. } = run.event {
             self.failures.exit_code = exit_code.or(self.failures.exit_code);
+        }
+    }
+
+    /// A settled run of the loop itself; runs come in the order of their starts.
+    fn settle_run(&mut self, job: &Job, run: &Run<'_>) {
+        self.settle_end(run);
+        if run.cut_off || run.killed {
+            self.cut = Some(CutRun {
+                start: run.start,
+                on: short_hash(run.stream),
+                killed: run.killed,
+                line: safe::cut(&safe::evidence(run.text), LONGEST_CUT),
+            });
         }
         let on = short_hash(run.stream);
         let same_due = (self.last_run.as_ref()).filter(|last| {
@@ -592,6 +597,9 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
             if run.is_skip() {
                 // The lock holds.
                 history.twice = None;
+            } else if history.starts_told && run.is_bare_end() {
+                // Of an older run, or of one whose start was not seen: no run of its own.
+                history.settle_end(run);
             } else {
                 history.settle_run(job, run);
             }

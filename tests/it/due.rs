@@ -736,6 +736,36 @@ fn the_same_due_time_on_two_streams_is_told() {
     }
 }
 
+/// A run that takes longer than its period: the next one begins elsewhere before this one ends. Of
+/// one run the start was lost, so that its end belongs to no run that is known.
+#[test]
+fn an_end_that_comes_after_the_next_start_is_no_second_run() {
+    for lost in [None, Some(4)] {
+        let mut stage = Stage::new(&job("*/5 * * * *", "grace = \"15m\""));
+        stage.beats(TASK, 120);
+        stage.beats(SECOND_TASK, 120);
+        for run in 0..20 {
+            let task = [TASK, SECOND_TASK][usize::try_from(run % 2).unwrap()];
+            let start = minutes(run * 5) + SignedDuration::from_secs(2);
+            for (event, after) in [
+                (JobEvent::Started, start),
+                (JobEvent::Ended { took: None }, start + minutes(6)),
+            ] {
+                if lost != Some(run) || event != JobEvent::Started {
+                    let kind = Kind::Job {
+                        name: "tidy:up".to_owned(),
+                        event,
+                        background: true,
+                    };
+                    stage.push(task, after, kind, "tidy:up");
+                }
+            }
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        assert_eq!(told(&stage.passes(20)), []);
+    }
+}
+
 /// Two replicas take turns, and the clock of one is a little ahead.
 #[test]
 fn a_clock_that_is_ahead_makes_no_duplicate() {
