@@ -19,8 +19,12 @@ pub use output::Format;
 use output::Output;
 use story::Story;
 
-/// More passes than this are a mistake in the span or the interval: 60 years of five minutes.
+/// More passes than this are a mistake in the interval: 60 years of five minutes.
 const MOST_PASSES: i64 = 6_500_000;
+
+/// A longer span is a mistake, such as a line of the year 1013; the page looks at each time at which
+/// a job was due. 60 years, so that a line of 1970 is none.
+const LONGEST_SPAN: SignedDuration = SignedDuration::from_hours(60 * 366 * 24);
 
 /// Problems of passes that are told, each once.
 const MOST_PROBLEMS: usize = 20;
@@ -73,6 +77,17 @@ pub enum ReplayError {
     /// The interval is not positive.
     #[error("--every must be at least one second")]
     Interval,
+    /// The span is longer than sixty years.
+    #[error(
+        "{from} to {until} are more than 60 years, so that the time of some line seems to be wrong; \
+         give --from and --until"
+    )]
+    TooLong {
+        /// The first pass.
+        from: Timestamp,
+        /// The end.
+        until: Timestamp,
+    },
     /// The span holds too many passes.
     #[error("{from} to {until} are more than {MOST_PASSES} passes; raise --every")]
     TooMany {
@@ -117,6 +132,9 @@ impl Schedule {
         };
         if until < from {
             return Err(ReplayError::Backwards { from, until });
+        }
+        if until.duration_since(from) > LONGEST_SPAN {
+            return Err(ReplayError::TooLong { from, until });
         }
         let (length, step) = (until.duration_since(from).as_millis(), every.as_millis());
         let passes = if ends_with_logs {
