@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Map;
 
 use crate::condition::{Condition, Finding, Pace, Slot};
 use crate::due;
@@ -257,6 +258,7 @@ fn begin(finding: &Finding, transitions: Vec<Timestamp>, moment: &Moment<'_>) ->
         silenced: false,
         flapping: false,
         transitions,
+        unknown: Map::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Map;
 
 use crate::condition::{Condition, Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
@@ -373,6 +374,7 @@ pub fn claim(state: &mut State, remediation: &Remediation, now: Timestamp) {
             failed_calls: 0,
             outcome: Outcome::Claimed,
             told: false,
+            unknown: Map::new(),
         }),
     }
 }

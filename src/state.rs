@@ -151,6 +151,9 @@ pub struct Incident {
     /// When this slot fired or was resolved, newest last; at most a handful within two hours.
     #[serde(default)]
     pub transitions: Vec<Timestamp>,
+    /// Fields of a version that this program does not know; kept as they are.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 /// Where an incident stands.
@@ -225,6 +228,9 @@ pub struct Attempt {
     /// People were told how it ended.
     #[serde(default)]
     pub told: bool,
+    /// Fields of a version that this program does not know; kept as they are.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 /// How a restart stands.
@@ -364,7 +370,22 @@ impl State {
                 cause.evidence.truncate(1);
             }
         }
-        shortened || !std::mem::take(&mut self.unknown).is_empty()
+        shortened || self.drop_unknown()
+    }
+
+    /// Drops the fields of another version. False if there are none.
+    fn drop_unknown(&mut self) -> bool {
+        let of_incidents = self
+            .incidents
+            .iter_mut()
+            .map(|incident| &mut incident.unknown);
+        let of_attempts = (self.restarts.attempts.iter_mut()).map(|attempt| &mut attempt.unknown);
+        (std::iter::once(&mut self.unknown)
+            .chain(of_incidents)
+            .chain(of_attempts))
+        .filter_map(|unknown| (!std::mem::take(unknown).is_empty()).then_some(()))
+        .count()
+            > 0
     }
 
     /// Thins out jobs, an eighth of them at a time, those that were seen longest ago first. False

@@ -538,7 +538,9 @@ fn incidents_that_are_over_and_fields_of_another_version_go_before_a_message() {
     assert_eq!(read.incidents, [firing]);
     assert_eq!(read.outbox, stage.state.outbox);
     let mut document: serde_json::Value = serde_json::from_str(&read.to_json()).unwrap();
-    document["of_another_version"] = "x".repeat(MOST_BYTES).into();
+    for place in ["", "/incidents/0"] {
+        document.pointer_mut(place).unwrap()["of_another_version"] = "x".repeat(MOST_BYTES).into();
+    }
     let again = State::from_json(&document.to_string()).unwrap();
     assert_eq!(State::from_json(&again.to_json()).unwrap(), read);
 }
@@ -577,12 +579,24 @@ fn documents_are_read_back_as_they_were_written() {
 
 #[test]
 fn fields_of_another_version_are_kept() {
-    let mut document: serde_json::Value =
-        serde_json::from_str(&State::default().to_json()).unwrap();
-    document["added_later"] = serde_json::json!({"kept": [1, 2, 3]});
-    let state = State::from_json(&document.to_string()).unwrap();
-    let written: serde_json::Value = serde_json::from_str(&state.to_json()).unwrap();
-    assert_eq!(written["added_later"], document["added_later"]);
+    let mut stage = falls_silent("[scheduler.remediation]\naction = \"force-new-deployment\"");
+    stage.passes(2);
+    let mut document: serde_json::Value = serde_json::from_str(&stage.state.to_json()).unwrap();
+    let later = serde_json::json!({"kept": [1, 2, 3]});
+    let places = ["", "/incidents/0", "/restarts/attempts/0"];
+    for place in places {
+        document.pointer_mut(place).unwrap()["added_later"] = later.clone();
+    }
+    stage.state = State::from_json(&document.to_string()).unwrap();
+    stage.wait(5).look();
+    let written: serde_json::Value = serde_json::from_str(&stage.state.to_json()).unwrap();
+    for place in places {
+        assert_eq!(
+            written.pointer(place).unwrap()["added_later"],
+            later,
+            "{place}"
+        );
+    }
 }
 
 #[test]

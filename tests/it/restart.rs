@@ -7,6 +7,7 @@ use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Remedia
 use scheduler_watchdog::remedy;
 use scheduler_watchdog::snapshot::{Observed, Obstacle, ServiceFacts};
 use scheduler_watchdog::state::{Attempt, Outcome};
+use serde_json::Map;
 
 use crate::stage::{
     Stage, TASK, deployment, facts, falls_silent, minutes, replica_falls_silent, task, told,
@@ -71,6 +72,7 @@ fn earlier(stage: &mut Stage, ago: SignedDuration, outcome: Outcome) {
         failed_calls: 0,
         outcome,
         told: true,
+        unknown: Map::new(),
     });
 }
 
