@@ -4,12 +4,13 @@
 //! | check | what must hold |
 //! |---|---|
 //! | `1 told` | a silence longer than allowed plus ten minutes (the longest overlap), which nothing excuses, is told in the third look that sees it at the latest |
-//! | `1 bound` | where nothing else happened within 40 minutes, and nothing was withheld, the alert comes within the allowed silence, one interval, the overlap and a minute after the last heartbeat; of runs that abort, after the end of a run that the loop waited for |
+//! | `1 bound` | where nothing else happened within 40 minutes, and nothing was withheld, the alert comes within the allowed silence, one interval (two with a health endpoint), the overlap and a minute after the last heartbeat; of runs that abort, after the end of a run that the loop waited for |
 //! | `1 once`, `1 order` | one `opened` for an incident, first of its messages; nothing after `resolved`; no outage twice |
 //! | `1 all-clear` | no `resolved` of the loop without a heartbeat since `opened`, unless it was switched off |
 //! | `1 over` | after more than four good looks in a row the incident is over; a flapping one, 30 minutes and two intervals later |
 //! | `1 end` | in the calm at the end of a world no incident of the loop is left |
 //! | `2 unknown`, `2 silence`, `2 storm` | no restart while the log or ECS is unknown, the service is off or deploying, a silence holds, or more than half of three schedulers are down |
+//! | `2 health` | no restart of a loop that ran within a minute by its application's own word |
 //! | `2 claim`, `2 caps` | one call for a claim, and none without; two restarts for an incident, three a day |
 //! | `2 needless`, `2 busy` | in a clear view no restart of a loop that lives, or that runs a job |
 //! | `3 claim`, `3 delivered`, `3 end` | nothing is sent before it is claimed; all that was claimed is delivered, a reminder perhaps by a newer one; nothing waits at the end |
@@ -30,6 +31,7 @@ use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::condition::{Condition, Fact, Slot};
 use scheduler_watchdog::config::{Config, Scheduler};
 use scheduler_watchdog::decide::decide;
+use scheduler_watchdog::health::Health;
 use scheduler_watchdog::message::Message;
 use scheduler_watchdog::plan::{CureKind, Notification, Occasion, Remediation};
 use scheduler_watchdog::snapshot::Snapshot;
@@ -258,7 +260,7 @@ impl<'a> Inspector<'a> {
             log: log.clone(),
             probe: sample.probe.clone(),
             service: sample.service.clone(),
-            health: None,
+            health: sample.health.clone(),
             fleet: seen.fleet,
         };
         let now = seen.now;
@@ -664,7 +666,13 @@ impl<'a> Inspector<'a> {
         };
         let took = now.duration_since(since);
         let (allowed, overlap) = (told.allowed, told.overlap);
-        let bound = allowed + self.scenario.every + overlap + SLACK;
+        // An endpoint that finds the loop alive asks for a second look.
+        let looks = if self.scenario.sites[site].health {
+            2
+        } else {
+            1
+        };
+        let bound = allowed + self.scenario.every * looks + overlap + SLACK;
         let disturbed = self.is_disturbed(site, since, now);
         let setup = &self.scenario.sites[site];
         // Dead logs wait for a second look, and a job that may be running makes any alarm wait.
@@ -768,6 +776,14 @@ impl<'a> Inspector<'a> {
         }
         if seen.fleet.watched >= 3 && seen.fleet.firing * 2 > seen.fleet.watched {
             self.violated("2 storm", now, format!("{:?}", seen.fleet));
+        }
+        let lives = |health: &Health| {
+            let age = health.last_run.map(|at| seen.now.duration_since(at));
+            health.healthy && age.is_some_and(|age| age <= SLACK)
+        };
+        if cure == CureKind::ForceNewDeployment && seen.health.as_ref().is_some_and(lives) {
+            let text = format!("{incident}: its endpoint has just told that it runs");
+            self.violated("2 health", now, text);
         }
         if !done {
             return;

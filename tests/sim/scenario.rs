@@ -74,6 +74,8 @@ pub struct Setup {
     pub drifts: bool,
     /// Every night, messages and restarts are withheld for an hour.
     pub maintenance: bool,
+    /// Its application tells when it last ran.
+    pub health: bool,
     pub jobs: Vec<JobSetup>,
 }
 
@@ -190,6 +192,8 @@ pub enum What {
     Cut(usize),
     /// The probe gives no answer.
     NoProbe(u64),
+    /// The health endpoint gives no answer.
+    NoHealth(u64),
     /// ECS gives no answer.
     NoEcs(Obstacle, u64),
     /// A restart's call fails, before or after it was done.
@@ -425,6 +429,7 @@ fn setup(rng: &mut Rng, index: usize) -> Setup {
         at_end,
         drifts: rng.u32(0..4) == 0,
         maintenance: rng.u32(0..8) == 0,
+        health: rng.u32(0..4) == 0,
         jobs,
     }
 }
@@ -472,6 +477,7 @@ fn fault(rng: &mut Rng) -> (What, i64, i64) {
         3..5 => (What::Loss([20, 200, 700, 1000][rng.usize(0..4)]), 2, 120),
         5..7 => (What::NoLog(obstacle, odds), 5, 600),
         7 => (What::Cut(rng.usize(1..12)), 5, 300),
+        8 if rng.bool() => (What::NoHealth(odds), 5, 300),
         8 => (What::NoProbe(odds), 5, 300),
         9 => (What::NoEcs(obstacle, odds), 5, 600),
         10 => (What::NoRestart { done, odds }, 30, 1200),
@@ -498,6 +504,9 @@ impl Setup {
              stale_after = \"{stale_after}\"\ntimezone = \"{}\"\n",
             self.name, self.zone
         );
+        if self.health {
+            text.push_str("health_url = \"https://app.example/health\"\n");
+        }
         if self.ecs {
             let action = if self.restarts {
                 "force-new-deployment"

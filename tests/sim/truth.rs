@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use scheduler_watchdog::health::Health;
 use scheduler_watchdog::line::{JobEvent, Kind, Line, LogEvent, Pulse};
 use scheduler_watchdog::snapshot::{Container, Deployment, ServiceFacts, Task as TaskFacts};
 
@@ -263,6 +264,9 @@ pub struct Site {
     /// The newest heartbeats that were printed and that the log service was sent, some of them
     /// in the minute that has just begun.
     beats: VecDeque<Timestamp>,
+    /// The newest turns of a loop that did not abort, some of them in the minute that has just
+    /// begun.
+    turns: VecDeque<Timestamp>,
     /// For each job, the due times so far.
     pub dues: Vec<Vec<Due>>,
     /// For each job, the due minute that a replica took.
@@ -297,6 +301,7 @@ impl Site {
             printed: VecDeque::new(),
             lost: 0,
             beats: VecDeque::new(),
+            turns: VecDeque::new(),
             dues: vec![Vec::new(); jobs],
             taken: vec![None; jobs],
             ended: vec![0; jobs],
@@ -565,6 +570,10 @@ impl Site {
             self.print(index, cursor, Said::Abort);
             return cursor;
         }
+        self.turns.push_back(at);
+        if self.turns.len() > MOST_BEATS {
+            self.turns.pop_front();
+        }
         let minute = floor(at);
         let wall = self.zone.to_datetime(minute);
         let mut worked = false;
@@ -795,6 +804,14 @@ impl Site {
             tasks,
             events: Vec::new(),
         }
+    }
+
+    /// What the application says of its scheduler, if a task runs that can say anything. Each turn
+    /// notes its time where all tasks find it; more than five minutes later that is no health.
+    pub fn health(&self, now: Timestamp) -> Option<Health> {
+        let last_run = self.turns.iter().copied().filter(|at| *at <= now).max();
+        let healthy = last_run.is_some_and(|at| now.duration_since(at) <= MINUTE * 5);
+        self.has_task(now).then_some(Health { healthy, last_run })
     }
 
     /// The newest heartbeat that has arrived at `now`, if nothing delayed it.

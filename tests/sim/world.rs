@@ -113,6 +113,7 @@ pub struct Seen {
     pub now: Timestamp,
     pub log_known: bool,
     pub facts: Option<ServiceFacts>,
+    pub health: Option<Health>,
     pub fleet: Fleet,
     pub claimed: bool,
     /// Everything that it decided from, where the decision is to be made again.
@@ -125,6 +126,7 @@ pub struct Sample {
     pub log: Option<Observed<LogWindow>>,
     pub probe: Option<Observed<Probe>>,
     pub service: Option<Observed<ServiceFacts>>,
+    pub health: Option<Observed<Health>>,
 }
 
 /// The world of one invocation.
@@ -359,16 +361,33 @@ impl World for Invocation<'_, '_> {
         Some(answer)
     }
 
-    /// No scheduler of these worlds has a health endpoint.
-    async fn health(&self, _: &Scheduler) -> Option<Observed<Health>> {
-        None
+    async fn health(&self, scheduler: &Scheduler) -> Option<Observed<Health>> {
+        self.part().await;
+        scheduler.health.as_ref()?;
+        let site = self.town.site_of(&scheduler.name);
+        let strikes = self.town.strikes(|what| match what {
+            What::NoHealth(odds) => Some(odds),
+            _ => None,
+        });
+        let said = self.town.sites[site].borrow().health(self.now());
+        let answer = match said.filter(|_| !strikes) {
+            Some(health) => Observed::Known(health),
+            None => Observed::Unknown(failed()),
+        };
+        self.with_seen(site, |seen| {
+            seen.health = answer.known().cloned();
+            if let Some(sample) = &mut seen.sample {
+                sample.health = Some(answer.clone());
+            }
+        });
+        Some(answer)
     }
 
     async fn readers(&self) -> Option<Observed<Readers>> {
         None
     }
 
-    /// Nor a dead man's switch.
+    /// No scheduler of these worlds has a dead man's switch.
     async fn ping(&self, _: &Endpoint) -> Result<(), CallError> {
         Ok(())
     }
