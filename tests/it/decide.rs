@@ -960,6 +960,44 @@ fn each_gate_closes_by_itself() {
     );
 }
 
+#[test]
+fn more_than_half_of_at_least_three_schedulers_are_a_storm() {
+    for (watched, firing, expected) in [
+        (2, 2, false),
+        (3, 1, false),
+        (3, 2, true),
+        (4, 2, false),
+        (5, 2, false),
+        (5, 3, true),
+    ] {
+        let fleet = Fleet { watched, firing };
+        assert_eq!(fleet.is_storm(), expected, "{fleet:?}");
+    }
+}
+
+#[test]
+fn only_a_loop_that_is_down_counts_towards_a_storm() {
+    let mut stage = falls_silent("");
+    assert!(!stage.state.is_down(), "it has just fallen silent");
+    stage.wait(5).look();
+    assert!(stage.state.is_down());
+    stage.beats(TASK, 60);
+    stage.wait(5).look();
+    assert!(!stage.state.is_down(), "it recovers");
+    // More errors than usual are the scheduler's own.
+    let mut stage = falls_silent("");
+    stage.beats(TASK, 60);
+    for n in 0..10 {
+        stage.error(SignedDuration::from_secs(n * 20), "SQLSTATE[42S02]");
+    }
+    let plan = stage.wait(5).pass();
+    assert_eq!(
+        occasions(&[plan]),
+        [(Condition::ErrorSpike, Occasion::Opened)]
+    );
+    assert!(!stage.state.is_down());
+}
+
 /// When a log comes back, other lines arrive before the next heartbeat does.
 #[test]
 fn a_log_that_has_just_come_back_leads_to_no_restart() {
@@ -1236,15 +1274,20 @@ fn an_outage_is_one_opened_and_one_resolved() {
 
 #[test]
 fn one_good_look_is_not_enough() {
-    let mut stage = falls_silent("");
-    stage.wait(5).look();
-    stage.beats(TASK, 5);
-    let plan = stage.wait(5).pass();
-    assert_eq!(
-        (plan.verdict, &plan.reason),
-        (Verdict::Firing, &Reason::Recovering)
-    );
-    assert!(plan.notifications.is_empty());
+    // Nor does the first look that sees a heartbeat count if it only repeats the one before.
+    for seconds in [300, 10] {
+        let mut stage = falls_silent("");
+        stage.wait(5).look();
+        stage.beats(TASK, 5);
+        stage.now += SignedDuration::from_secs(seconds);
+        let plan = stage.pass();
+        assert_eq!(
+            (plan.verdict, &plan.reason),
+            (Verdict::Firing, &Reason::Recovering),
+            "{seconds} s"
+        );
+        assert!(plan.notifications.is_empty() && plan.conditions.is_empty());
+    }
 }
 
 /// One job has just run well again, and of another one run is missing, which may yet be told.

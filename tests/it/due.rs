@@ -271,6 +271,7 @@ fn failures_are_over_with_the_look_that_finds_none() {
         .find(|n| n.occasion == Occasion::Resolved)
         .unwrap();
     assert_eq!(over.until, Some(at("2025-12-02T01:10:00Z")));
+    assert_eq!(over.handling, Handling::CameBack);
 }
 
 /// A run may begin five seconds early, by another clock; earlier it is the one before, too late.
@@ -297,16 +298,40 @@ fn a_run_just_before_its_time_is_not_late() {
 /// Nobody is told of a silence that a second look does not confirm; what did not run in it is told.
 #[test]
 fn a_silence_that_was_none_explains_no_missing_run() {
-    let mut stage = Stage::new(&job("32 * * * *", ""));
+    // The look that finds the loop alive again is of minute 40: it judges the first, and not the
+    // second, whose lines may be late.
+    for minute in [32, 34] {
+        let mut stage = Stage::new(&job(&format!("{minute} * * * *"), ""));
+        stage.other_lines();
+        stage.service = scheduler_watchdog::snapshot::Observed::Unknown(crate::stage::unknown(
+            scheduler_watchdog::snapshot::Obstacle::Throttled,
+        ));
+        idle(&mut stage, 0..29);
+        idle(&mut stage, 36..70);
+        let plans = stage.passes(12);
+        assert_eq!(plans[6].verdict, Verdict::Pending);
+        let overdue = (Condition::JobOverdue, Occasion::Opened);
+        assert!(told(&plans).contains(&overdue), "minute {minute}");
+    }
+}
+
+/// Only a silence of the loop takes the runs with it that it cost.
+#[test]
+fn a_silenced_spike_that_passes_hides_no_missing_run() {
+    let mut stage = Stage::new(&job("39 * * * *", ""));
     stage.other_lines();
-    stage.service = scheduler_watchdog::snapshot::Observed::Unknown(crate::stage::unknown(
-        scheduler_watchdog::snapshot::Obstacle::Throttled,
-    ));
-    idle(&mut stage, 0..29);
-    idle(&mut stage, 36..70);
+    idle(&mut stage, 0..70);
+    for n in 0..10 {
+        let after = minutes(31) + SignedDuration::from_secs(n * 10);
+        stage.error(after, "SQLSTATE[42S02]");
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    let spikes = Some(Condition::ErrorSpike);
+    (stage.state.silences).push(one_off(stage.now, 120, spikes));
     let plans = stage.passes(12);
-    assert_eq!(plans[6].verdict, Verdict::Pending);
-    assert_eq!(told(&plans)[0], (Condition::JobOverdue, Occasion::Opened));
+    let spiked = |plan: &Plan| plan.conditions.contains(&Condition::ErrorSpike);
+    assert!(spiked(&plans[6]) && !spiked(&plans[8]), "{}", plans[8]);
+    assert_eq!(told(&plans), [(Condition::JobOverdue, Occasion::Opened)]);
 }
 
 /// From Laravel 12.18 on the line says DONE, and a record tells of the failure, before it or
@@ -1364,6 +1389,7 @@ fn many_jobs_get_one_all_clear_and_hide_none_that_come_later() {
     let all_clear = (plans.iter().flat_map(|plan| &plan.notifications))
         .find(|n| n.occasion == Occasion::Resolved)
         .unwrap();
+    assert_eq!(all_clear.handling, Handling::CameBack);
     let named: Vec<(&str, u32)> = (all_clear.proof.iter())
         .filter_map(|fact| match fact {
             Fact::MissedRuns { job, count, .. } => Some((job.as_str(), *count)),

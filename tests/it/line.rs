@@ -298,6 +298,53 @@ fn the_same_error_again_is_another_one() {
     assert_eq!(lines.len(), 3);
 }
 
+/// A box's first line may hold less of a long text than a record does. A word or two prove nothing.
+#[test]
+fn reports_of_which_one_begins_like_the_other_are_one_error_if_that_tells_enough() {
+    let long = "接続が拒否されました".repeat(4);
+    let (first, second): (String, String) = (
+        long.chars().take(37).collect(),
+        long.chars().skip(37).collect(),
+    );
+    let record = "[2026-11-24 03:39:09] production.ERROR:";
+    for (text, expected) in [
+        (
+            format!("{record} {long}\nIn A.php line 1:\n  {first}   \n  {second}  \n"),
+            1,
+        ),
+        (
+            format!("In A.php line 1:\n  {first}   \n  {second}  \n{record} {long}\n"),
+            1,
+        ),
+        (
+            format!("{record} Connection refused\nIn A.php line 1:\n  Connection  \n"),
+            2,
+        ),
+    ] {
+        let lines = read(&laravel(), &events(&text));
+        assert_eq!(lines.len(), expected, "{text}\n{}", render(&lines));
+    }
+}
+
+#[test]
+fn what_the_shell_says_and_the_application_repeats_is_one_error() {
+    let text = "sh: 1: php8.3: not found\n\
+                [2026-11-24 03:39:09] production.ERROR: sh: 1: php8.3: not found\n";
+    let lines = read(&laravel(), &events(text));
+    assert_eq!(lines.len(), 1, "{}", render(&lines));
+}
+
+#[test]
+fn a_trace_ends_with_the_brace_that_closes_its_record() {
+    let text = "[2026-11-24 03:39:09] production.ERROR: boom {\"exception\":\"[object] (E(code: 0): boom at /a.php:1)\n\
+                [stacktrace]\n#0 /a.php(9): a()\n\"}\n#1 printed by something else\n";
+    insta::assert_snapshot!(named("laravel", text), @r#"
+      error    a.php: boom
+                 | {"exception":"[object] (E(code: 0): boom at /a.php:1)
+                 | #0 /a.php(9): a()
+    "#);
+}
+
 #[test]
 fn a_task_line_that_was_cut_is_put_together() {
     let lines = read(

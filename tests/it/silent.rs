@@ -57,23 +57,27 @@ fn a_job_that_the_loop_did_not_wait_for_excuses_no_silence() {
     );
 }
 
-/// A run may take twice as long as any before it; then a restart kills nothing any more.
+/// A run may take twice as long as any before it, and one of which nothing is known until it is
+/// due again; then a restart kills nothing any more.
 #[test]
-fn a_job_that_may_be_running_holds_a_restart_for_twice_its_runtime() {
-    let mut stage = falls_silent(REPORTS);
-    // The last heartbeat is of 00:29; five minutes are allowed, and forty for the run.
-    let mut first = None;
-    for plan in stage.passes(12) {
-        if plan.remediation.as_ref().is_some_and(|r| r.allowed()) {
-            first.get_or_insert(plan.at);
+fn a_job_that_may_be_running_holds_a_restart_for_as_long_as_its_run_may_take() {
+    let unknown = "[[scheduler.job]]\nname = \"reports\"\ncron = \"30 * * * *\"";
+    // The last heartbeat is of 00:29; five minutes are allowed, and forty or sixty for the run.
+    for (job, free_at) in [(REPORTS, 74), (unknown, 94)] {
+        let mut stage = falls_silent(job);
+        let mut first = None;
+        for plan in stage.passes(15) {
+            if plan.remediation.as_ref().is_some_and(|r| r.allowed()) {
+                first.get_or_insert(plan.at);
+            }
         }
-    }
-    let midnight = Stage::new("").now;
-    assert_eq!(first, Some(midnight + minutes(75)));
-    for (before, held) in [(1, true), (0, false)] {
-        let now = midnight + minutes(74) - seconds(before);
-        let silence = Silence::of(&stage.scheduler, &stage.state, now);
-        assert_eq!(!silence.running.is_empty(), held, "{before} s before");
+        let midnight = Stage::new("").now;
+        assert_eq!(first, Some(midnight + minutes(free_at + 1)), "{job}");
+        for (before, held) in [(1, true), (0, false)] {
+            let now = midnight + minutes(free_at) - seconds(before);
+            let silence = Silence::of(&stage.scheduler, &stage.state, now);
+            assert_eq!(!silence.running.is_empty(), held, "{before} s before");
+        }
     }
 }
 
