@@ -1261,6 +1261,28 @@ fn what_waits_behind_another_job_is_neither_overdue_nor_silent() {
     assert_eq!(told(&stage.passes(39)), []);
 }
 
+/// A job that ran at the beginning of a long turn is due again when that turn ends, and is what the
+/// loop waits for next.
+#[test]
+fn what_is_due_again_when_a_long_turn_ends_excuses_a_silence() {
+    let mut stage = Stage::new(
+        "[[scheduler.job]]\nname = \"often\"\ncron = \"*/10 * * * *\"\nmax_runtime = \"30m\"\n\
+         [[scheduler.job]]\nname = \"first\"\ncron = \"0 1 * * *\"\nmax_runtime = \"70m\"\n",
+    );
+    stage.other_lines();
+    for minute in 0..60 {
+        match minute % 10 {
+            0 => drop(turn(&mut stage, minute, &[("often", 0)])),
+            _ => idle(&mut stage, minute..minute + 1),
+        }
+    }
+    // The last line is of 01:40.
+    turn(&mut stage, 60, &[("often", 0), ("first", 40 * 60)]);
+    assert_eq!(told(&stage.passes(26)), []);
+    let opened = (Condition::SchedulerSilent, Occasion::Opened);
+    assert_eq!(told(&stage.passes(2)), [opened]);
+}
+
 /// The same, told by lines of starts only, as up to Laravel 9.20.
 #[test]
 fn what_waits_behind_a_job_that_told_of_its_start_is_not_overdue() {
@@ -1447,6 +1469,27 @@ fn what_an_outage_cost_in_a_silence_is_old_news() {
         stage.state.silences.push(one_off(stage.now, 95, None));
         assert_eq!(told(&stage.passes(58)), [], "{cron}");
     }
+}
+
+/// The second outage follows a single heartbeat, and a deployment excuses it: what was due until then
+/// is old news, too.
+#[test]
+fn what_an_outage_cost_in_a_silence_is_old_news_when_a_deployment_excuses_it() {
+    let mut stage = Stage::new(&job("41 * * * *", ""));
+    stage.other_lines();
+    idle(&mut stage, 0..30);
+    idle(&mut stage, 40..41);
+    idle(&mut stage, 56..100);
+    stage.state.silences.push(one_off(stage.now, 58, None));
+    let plans = stage.passes(10);
+    assert_eq!(plans[9].conditions, [Condition::SchedulerSilent]);
+    let now = stage.now;
+    let deployment = crate::stage::deployment("ecs-svc/2", "IN_PROGRESS", now);
+    stage.ecs(|facts| facts.deployments.insert(0, deployment));
+    let excused = stage.wait(5).pass();
+    assert!(excused.conditions.is_empty(), "{excused}");
+    stage.ecs(|facts| drop(facts.deployments.remove(0)));
+    assert_eq!(told(&stage.passes(8)), []);
 }
 
 #[test]

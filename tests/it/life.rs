@@ -369,13 +369,29 @@ fn the_silence_of_a_service_that_was_scaled_up_counts_from_the_first_look_at_it(
 
 #[test]
 fn a_service_that_was_scaled_up_and_lives_needs_no_further_evidence() {
-    let mut stage = scaled_up_again("");
-    stage.beats(TASK, 60);
-    for plan in stage.passes(2) {
-        assert_eq!(plan.verdict, Verdict::Healthy, "{plan}");
+    // Heartbeats of the very moments of the looks, or between them.
+    for seconds in [0, 2] {
+        let mut stage = scaled_up_again("");
+        for minute in 0..60 {
+            let after = minutes(minute) + jiff::SignedDuration::from_secs(seconds);
+            stage.push(TASK, after, Kind::Heartbeat(Pulse::Idle), "idle");
+        }
+        for plan in stage.passes(2) {
+            assert_eq!(plan.verdict, Verdict::Healthy, "{plan}");
+        }
+        let snapshot = stage.wait(5).snapshot();
+        assert!(snapshot.probe.is_none() && snapshot.service.is_none());
     }
-    let snapshot = stage.wait(5).snapshot();
-    assert!(snapshot.probe.is_none() && snapshot.service.is_none());
+}
+
+/// That it is off was true until ECS said that it is meant to run.
+#[test]
+fn a_service_that_was_seen_to_run_again_is_expected_to_although_ecs_answers_no_more() {
+    let mut stage = scaled_up_again("");
+    stage.passes(1);
+    stage.service = Observed::Unknown(unknown(Obstacle::Throttled));
+    let verdicts: Vec<Verdict> = stage.passes(2).iter().map(|plan| plan.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Healthy, Verdict::Firing]);
 }
 
 #[test]

@@ -403,6 +403,11 @@ fn a_restart_that_is_made_at_once_stands_in_the_first_message() {
             attempt: 1
         }
     );
+    let plan = plans[0].to_string();
+    assert!(
+        plan.contains("restart: force-new-deployment, attempt 1\n"),
+        "{plan}"
+    );
 }
 
 #[test]
@@ -415,6 +420,11 @@ fn a_restart_that_is_withheld_is_told_with_its_gates() {
             cure: CureKind::ForceNewDeployment,
             blocked_by: vec![Gate::TooEarly],
         }
+    );
+    let plan = plans[0].to_string();
+    assert!(
+        plan.contains("restart withheld: force-new-deployment (too-early)\n"),
+        "{plan}"
     );
 }
 

@@ -81,6 +81,29 @@ fn a_job_that_may_be_running_holds_a_restart_for_as_long_as_its_run_may_take() {
     }
 }
 
+/// Who prints after a job's start does not wait for it. In the very second of it that cannot be told.
+#[test]
+fn a_replica_that_went_on_after_a_jobs_start_does_not_wait_for_it() {
+    use Verdict::{Firing, Healthy};
+    for (second, expected) in [(1, [Healthy, Firing]), (2, [Healthy, Healthy])] {
+        let mut stage = replica_falls_silent(REPORTS);
+        let kind = Kind::Job {
+            name: "reports".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        stage.push(TASK, seconds(second), kind, "reports");
+        let idle = Kind::Heartbeat(Pulse::Idle);
+        stage.push(SECOND_TASK, seconds(2), idle, "idle");
+        stage.lines.sort_by_key(|line| line.at);
+        assert_eq!(
+            verdicts(&stage.passes(2)),
+            expected,
+            "started at {second} s"
+        );
+    }
+}
+
 /// That all runs abort is told by a row of them: not by a single one, though hardly any silence is
 /// allowed, nor by two at once.
 #[test]
@@ -272,18 +295,23 @@ fn a_spike_shows_its_newest_errors_and_a_silence_none_of_the_application() {
 /// Thrice as many as usual are not enough; more are.
 #[test]
 fn a_spike_is_more_than_thrice_what_is_usual() {
-    for (errors, spike) in [(25, false), (40, true)] {
-        let mut stage = Stage::new("");
-        stage.beats(TASK, 8 * 60);
-        // Ten in five minutes, for seven hours.
-        for n in 0..(7 * 60 * 2) {
-            stage.error(seconds(n * 30), "the usual noise");
-        }
-        stage.passes(7 * 12);
+    let mut stage = Stage::new("");
+    stage.beats(TASK, 8 * 60);
+    // Ten in five minutes, for seven hours.
+    for n in 0..(7 * 60 * 2) {
+        stage.error(seconds(n * 30), "the usual noise");
+    }
+    stage.passes(7 * 12);
+    let (usual, now, lines) = (stage.state.clone(), stage.now, stage.lines.len());
+    for (errors, spike) in [(29, false), (30, false), (31, true)] {
+        (stage.state, stage.now) = (usual.clone(), now);
+        stage.lines.truncate(lines);
+        // All of them in the last minute, and none of the noise within five minutes before.
         for n in 0..errors {
-            stage.error(seconds(n * 7), "more of it");
+            stage.error(minutes(4) + seconds(n), "more of it");
         }
         let plan = stage.wait(5).pass();
+        assert_eq!(i64::from(plan.errors), errors);
         let found = plan.conditions.contains(&Condition::ErrorSpike);
         assert_eq!(found, spike, "{errors}: {plan}");
         let opened = plan.notifications.iter();
