@@ -463,7 +463,7 @@ fn absent(clues: &Clues<'_>) -> Option<(&'static str, Fact)> {
                 booted_at,
             },
         )),
-        (Condition::NeverSeen, None) if clues.last_heartbeat.is_none() => {
+        (Condition::NeverSeen, None) => {
             Some(("output-to-file", Fact::NothingSinceStart { booted_at }))
         }
         _ => None,

@@ -231,8 +231,8 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
     if let Some(since) = failing_since(state, silence.stale_after, now) {
         let aborts = u32::try_from(state.heartbeats.aborts.len()).unwrap_or(u32::MAX);
         let mut proof = vec![Fact::Aborts { count: aborts }];
-        // The run that aborted first was started before.
-        let runs = scene.runs(since - DUE_SLACK);
+        // Told are the runs of late only, whenever the first of them aborted.
+        let runs = scene.runs(now);
         proof.extend(ecs_fact(scheduler, snapshot, runs.as_ref()));
         proof.extend(health::fact(snapshot, silence, now));
         return Standing::Bad(scene.finding(Condition::SchedulerFailing, None, since, proof));

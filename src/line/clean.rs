@@ -120,6 +120,7 @@ mod tests {
             ("\x1b[38:2:1:2:3mx", "x"),
             ("\u{9b}31mx", "x"),
             ("\x1b]0;title\x07x", "x"),
+            ("\x1b]0;title\u{9c}x", "x"),
             (
                 "\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\",
                 "link",

@@ -1,6 +1,7 @@
 //! Events → lines: puts together again what a scheduler wrote as one thing and the log
 //! delivered as many.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -583,10 +584,12 @@ fn alike(one: &str, other: &str) -> bool {
 fn fills(text: &str, padding: usize, wrap: usize) -> bool {
     const EDGE: usize = 2;
     let columns: usize = text.chars().map(columns).sum();
-    columns == wrap
-        || (columns > wrap && padding <= EDGE)
+    match columns.cmp(&wrap) {
+        Ordering::Equal => true,
+        Ordering::Greater => padding <= EDGE,
         // A wide character did not fit into the last column.
-        || (columns + 1 == wrap && text.ends_with(is_wide))
+        Ordering::Less => columns + 1 == wrap && text.ends_with(is_wide),
+    }
 }
 
 fn columns(char: char) -> usize {

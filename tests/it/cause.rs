@@ -164,6 +164,19 @@ fn the_cause_of_a_spike_explains_at_least_half_of_it() {
 }
 
 #[test]
+fn a_proof_far_into_a_long_text_is_shown() {
+    let text = format!(
+        "{}Connection refused [tcp://127.0.0.1:6399]",
+        "x ".repeat(250)
+    );
+    let errors = [note(&text, None)];
+    let causes = find(&clues(&errors, Condition::SchedulerFailing));
+    assert_eq!(ids(&causes), ["redis-unreachable"]);
+    let shown = format!("{:?}", causes[0].evidence);
+    assert!(shown.contains("Connection refused"), "{shown}");
+}
+
+#[test]
 fn two_lines_prove_a_cause_the_newest_first() {
     let errors: Vec<ErrorNote> = (1..=3)
         .map(|n| note(&format!("NOAUTH Authentication required {n}."), None))

@@ -271,6 +271,7 @@ fn failures_are_over_with_the_look_that_finds_none() {
         .find(|n| n.occasion == Occasion::Resolved)
         .unwrap();
     assert_eq!(over.until, Some(at("2025-12-02T01:10:00Z")));
+    assert_eq!(over.handling, Handling::CameBack);
 }
 
 /// A run may begin five seconds early, by another clock; earlier it is the one before, too late.
@@ -297,16 +298,40 @@ fn a_run_just_before_its_time_is_not_late() {
 /// Nobody is told of a silence that a second look does not confirm; what did not run in it is told.
 #[test]
 fn a_silence_that_was_none_explains_no_missing_run() {
-    let mut stage = Stage::new(&job("32 * * * *", ""));
+    // The look that finds the loop alive again is of minute 40: it judges the first, and not the
+    // second, whose lines may be late.
+    for minute in [32, 34] {
+        let mut stage = Stage::new(&job(&format!("{minute} * * * *"), ""));
+        stage.other_lines();
+        stage.service = scheduler_watchdog::snapshot::Observed::Unknown(crate::stage::unknown(
+            scheduler_watchdog::snapshot::Obstacle::Throttled,
+        ));
+        idle(&mut stage, 0..29);
+        idle(&mut stage, 36..70);
+        let plans = stage.passes(12);
+        assert_eq!(plans[6].verdict, Verdict::Pending);
+        let overdue = (Condition::JobOverdue, Occasion::Opened);
+        assert!(told(&plans).contains(&overdue), "minute {minute}");
+    }
+}
+
+/// Only a silence of the loop takes the runs with it that it cost.
+#[test]
+fn a_silenced_spike_that_passes_hides_no_missing_run() {
+    let mut stage = Stage::new(&job("39 * * * *", ""));
     stage.other_lines();
-    stage.service = scheduler_watchdog::snapshot::Observed::Unknown(crate::stage::unknown(
-        scheduler_watchdog::snapshot::Obstacle::Throttled,
-    ));
-    idle(&mut stage, 0..29);
-    idle(&mut stage, 36..70);
+    idle(&mut stage, 0..70);
+    for n in 0..10 {
+        let after = minutes(31) + SignedDuration::from_secs(n * 10);
+        stage.error(after, "SQLSTATE[42S02]");
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    let spikes = Some(Condition::ErrorSpike);
+    (stage.state.silences).push(one_off(stage.now, 120, spikes));
     let plans = stage.passes(12);
-    assert_eq!(plans[6].verdict, Verdict::Pending);
-    assert_eq!(told(&plans)[0], (Condition::JobOverdue, Occasion::Opened));
+    let spiked = |plan: &Plan| plan.conditions.contains(&Condition::ErrorSpike);
+    assert!(spiked(&plans[6]) && !spiked(&plans[8]), "{}", plans[8]);
+    assert_eq!(told(&plans), [(Condition::JobOverdue, Occasion::Opened)]);
 }
 
 /// From Laravel 12.18 on the line says DONE, and a record tells of the failure, before it or
@@ -1236,6 +1261,28 @@ fn what_waits_behind_another_job_is_neither_overdue_nor_silent() {
     assert_eq!(told(&stage.passes(39)), []);
 }
 
+/// A job that ran at the beginning of a long turn is due again when that turn ends, and is what the
+/// loop waits for next.
+#[test]
+fn what_is_due_again_when_a_long_turn_ends_excuses_a_silence() {
+    let mut stage = Stage::new(
+        "[[scheduler.job]]\nname = \"often\"\ncron = \"*/10 * * * *\"\nmax_runtime = \"30m\"\n\
+         [[scheduler.job]]\nname = \"first\"\ncron = \"0 1 * * *\"\nmax_runtime = \"70m\"\n",
+    );
+    stage.other_lines();
+    for minute in 0..60 {
+        match minute % 10 {
+            0 => drop(turn(&mut stage, minute, &[("often", 0)])),
+            _ => idle(&mut stage, minute..minute + 1),
+        }
+    }
+    // The last line is of 01:40.
+    turn(&mut stage, 60, &[("often", 0), ("first", 40 * 60)]);
+    assert_eq!(told(&stage.passes(26)), []);
+    let opened = (Condition::SchedulerSilent, Occasion::Opened);
+    assert_eq!(told(&stage.passes(2)), [opened]);
+}
+
 /// The same, told by lines of starts only, as up to Laravel 9.20.
 #[test]
 fn what_waits_behind_a_job_that_told_of_its_start_is_not_overdue() {
@@ -1364,6 +1411,7 @@ fn many_jobs_get_one_all_clear_and_hide_none_that_come_later() {
     let all_clear = (plans.iter().flat_map(|plan| &plan.notifications))
         .find(|n| n.occasion == Occasion::Resolved)
         .unwrap();
+    assert_eq!(all_clear.handling, Handling::CameBack);
     let named: Vec<(&str, u32)> = (all_clear.proof.iter())
         .filter_map(|fact| match fact {
             Fact::MissedRuns { job, count, .. } => Some((job.as_str(), *count)),
@@ -1421,6 +1469,27 @@ fn what_an_outage_cost_in_a_silence_is_old_news() {
         stage.state.silences.push(one_off(stage.now, 95, None));
         assert_eq!(told(&stage.passes(58)), [], "{cron}");
     }
+}
+
+/// The second outage follows a single heartbeat, and a deployment excuses it: what was due until then
+/// is old news, too.
+#[test]
+fn what_an_outage_cost_in_a_silence_is_old_news_when_a_deployment_excuses_it() {
+    let mut stage = Stage::new(&job("41 * * * *", ""));
+    stage.other_lines();
+    idle(&mut stage, 0..30);
+    idle(&mut stage, 40..41);
+    idle(&mut stage, 56..100);
+    stage.state.silences.push(one_off(stage.now, 58, None));
+    let plans = stage.passes(10);
+    assert_eq!(plans[9].conditions, [Condition::SchedulerSilent]);
+    let now = stage.now;
+    let deployment = crate::stage::deployment("ecs-svc/2", "IN_PROGRESS", now);
+    stage.ecs(|facts| facts.deployments.insert(0, deployment));
+    let excused = stage.wait(5).pass();
+    assert!(excused.conditions.is_empty(), "{excused}");
+    stage.ecs(|facts| drop(facts.deployments.remove(0)));
+    assert_eq!(told(&stage.passes(8)), []);
 }
 
 #[test]

@@ -493,11 +493,14 @@ fn the_jobs_that_were_seen_longest_ago_are_forgotten() {
     assert_eq!(known[11..], [true; 149]);
 }
 
-/// Old errors before anything of the jobs that are configured.
-#[test]
-fn a_document_that_is_too_long_loses_what_is_missed_least() {
+/// A document that is a little too long, of errors, streams and the jobs that are configured.
+fn too_long(streams: i64) -> State {
     let mut state = State::default();
     state.errors.slots = (0..288).map(|slot| (slot, 1)).collect();
+    let lines = (0..streams)
+        .map(|n| line(&format!("a/a/{n}"), n, Kind::Heartbeat(Pulse::Idle)))
+        .collect();
+    state.heartbeats = folded(&[window(lines)]).heartbeats;
     let length = |state: &State| serde_json::to_string(state).unwrap().len();
     while length(&state) <= MOST_BYTES {
         let history = JobHistory {
@@ -509,7 +512,13 @@ fn a_document_that_is_too_long_loses_what_is_missed_least() {
             .jobs
             .insert(format!("job:{}", state.jobs.len()), history);
     }
-    state.heartbeats.streams = beats(60, 1).streams;
+    state
+}
+
+/// Old errors before anything of the jobs that are configured, and before the last four streams.
+#[test]
+fn a_document_that_is_too_long_loses_what_is_missed_least() {
+    let state = too_long(4);
     let text = state.to_json();
     assert!(text.len() <= MOST_BYTES);
     let read = State::from_json(&text).unwrap();
@@ -523,6 +532,17 @@ fn a_document_that_is_too_long_loses_what_is_missed_least() {
         .take(read.errors.slots.len());
     assert!(read.errors.slots.len() > 250);
     assert!(kept.rev().eq(&read.errors.slots), "the newest");
+}
+
+#[test]
+fn streams_beyond_four_go_before_errors_the_oldest_first() {
+    let state = too_long(8);
+    let read = State::from_json(&state.to_json()).unwrap();
+    assert_eq!((&read.jobs, &read.errors), (&state.jobs, &state.errors));
+    let kept = read.heartbeats.streams.len();
+    assert!((4..8).contains(&kept), "{kept}");
+    let newest = state.heartbeats.streams.iter().skip(8 - kept);
+    assert!(newest.eq(&read.heartbeats.streams));
 }
 
 #[test]

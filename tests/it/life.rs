@@ -288,22 +288,43 @@ fn the_runs_that_a_silenced_outage_cost_are_not_told_with_the_next_one() {
 /// Only what happened in the last two hours tells whether something comes and goes.
 #[test]
 fn a_long_outage_long_ago_does_not_make_the_next_ones_flap() {
-    let mut stage = falls_silent("");
-    stage.scheduler.remediation = Default::default();
-    let mut times = Vec::new();
-    // Silent for 70 minutes, well for 30, silent for 15, well for 15, and silent again.
-    for (silent, well) in [(70, 30), (15, 15), (15, 30)] {
-        times.extend(stage.passes(silent / 5));
-        stage.beats(TASK, well);
-        times.extend(stage.passes(well as usize / 5));
+    use Occasion::{Flapping, Opened, Reminder, Resolved};
+    // The first alert is 130 minutes older than the third, or two hours, or less.
+    for (first, third) in [(70, Opened), (60, Opened), (55, Flapping)] {
+        let mut stage = falls_silent("");
+        stage.scheduler.remediation = Default::default();
+        let mut times = Vec::new();
+        // Silent at first, well for 30 minutes, silent for 15, well for 15, and silent again.
+        for (silent, well) in [(first, 30), (15, 15), (15, 50)] {
+            times.extend(stage.passes(silent / 5));
+            stage.beats(TASK, well);
+            times.extend(stage.passes(well as usize / 5));
+        }
+        let told: Vec<Occasion> = occasions(&times).into_iter().map(|(_, o)| o).collect();
+        let ups_and_downs: Vec<Occasion> = (told.into_iter()).filter(|o| *o != Reminder).collect();
+        assert_eq!(
+            ups_and_downs,
+            [Opened, Resolved, Opened, Resolved, third, Resolved],
+            "silent for {first} min at first"
+        );
     }
-    let told: Vec<Occasion> = occasions(&times).into_iter().map(|(_, o)| o).collect();
-    use Occasion::{Opened, Reminder, Resolved};
-    let ups_and_downs: Vec<Occasion> = (told.into_iter()).filter(|o| *o != Reminder).collect();
-    assert_eq!(
-        ups_and_downs,
-        [Opened, Resolved, Opened, Resolved, Opened, Resolved]
-    );
+}
+
+/// Whatever its causes do, an incident is told anew a bounded number of times.
+#[test]
+fn a_dozen_faces_of_one_incident_are_told() {
+    for (told_before, expected) in [(11, vec![Occasion::Changed]), (12, vec![])] {
+        let mut stage = falls_silent("");
+        stage.scheduler.remediation = Default::default();
+        stage.look();
+        stage.passes(1);
+        stage.state.incidents[0].told = (0..told_before).map(|n| format!("face/{n}")).collect();
+        stage.ecs(|facts| facts.tasks.clear());
+        let told: Vec<Occasion> = (occasions(&stage.passes(1)).into_iter())
+            .map(|(_, occasion)| occasion)
+            .collect();
+        assert_eq!(told, expected, "{told_before}");
+    }
 }
 
 /// What is over is remembered for as long as it tells whether something comes and goes.
@@ -348,13 +369,29 @@ fn the_silence_of_a_service_that_was_scaled_up_counts_from_the_first_look_at_it(
 
 #[test]
 fn a_service_that_was_scaled_up_and_lives_needs_no_further_evidence() {
-    let mut stage = scaled_up_again("");
-    stage.beats(TASK, 60);
-    for plan in stage.passes(2) {
-        assert_eq!(plan.verdict, Verdict::Healthy, "{plan}");
+    // Heartbeats of the very moments of the looks, or between them.
+    for seconds in [0, 2] {
+        let mut stage = scaled_up_again("");
+        for minute in 0..60 {
+            let after = minutes(minute) + jiff::SignedDuration::from_secs(seconds);
+            stage.push(TASK, after, Kind::Heartbeat(Pulse::Idle), "idle");
+        }
+        for plan in stage.passes(2) {
+            assert_eq!(plan.verdict, Verdict::Healthy, "{plan}");
+        }
+        let snapshot = stage.wait(5).snapshot();
+        assert!(snapshot.probe.is_none() && snapshot.service.is_none());
     }
-    let snapshot = stage.wait(5).snapshot();
-    assert!(snapshot.probe.is_none() && snapshot.service.is_none());
+}
+
+/// That it is off was true until ECS said that it is meant to run.
+#[test]
+fn a_service_that_was_seen_to_run_again_is_expected_to_although_ecs_answers_no_more() {
+    let mut stage = scaled_up_again("");
+    stage.passes(1);
+    stage.service = Observed::Unknown(unknown(Obstacle::Throttled));
+    let verdicts: Vec<Verdict> = stage.passes(2).iter().map(|plan| plan.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Healthy, Verdict::Firing]);
 }
 
 #[test]

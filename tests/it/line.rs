@@ -298,6 +298,72 @@ fn the_same_error_again_is_another_one() {
     assert_eq!(lines.len(), 3);
 }
 
+/// A box's first line may hold less of a long text than a record does. A word or two prove nothing.
+#[test]
+fn reports_of_which_one_begins_like_the_other_are_one_error_if_that_tells_enough() {
+    let long = "接続が拒否されました".repeat(4);
+    let (first, second): (String, String) = (
+        long.chars().take(37).collect(),
+        long.chars().skip(37).collect(),
+    );
+    let record = "[2026-11-24 03:39:09] production.ERROR:";
+    for (text, expected) in [
+        (
+            format!("{record} {long}\nIn A.php line 1:\n  {first}   \n  {second}  \n"),
+            1,
+        ),
+        (
+            format!("In A.php line 1:\n  {first}   \n  {second}  \n{record} {long}\n"),
+            1,
+        ),
+        (
+            format!("{record} Connection refused\nIn A.php line 1:\n  Connection  \n"),
+            2,
+        ),
+        (format!("{record} boom\nIn A.php line 1:\n  boom  \n"), 1),
+    ] {
+        let lines = read(&laravel(), &events(&text));
+        assert_eq!(lines.len(), expected, "{text}\n{}", render(&lines));
+    }
+}
+
+#[test]
+fn what_the_shell_says_and_the_application_repeats_is_one_error() {
+    let text = "sh: 1: php8.3: not found\n\
+                [2026-11-24 03:39:09] production.ERROR: sh: 1: php8.3: not found\n";
+    let lines = read(&laravel(), &events(text));
+    assert_eq!(lines.len(), 1, "{}", render(&lines));
+}
+
+/// Where stdout and stderr are one, the logger's record can stand in the middle of a box.
+#[test]
+fn a_record_inside_a_box_does_not_end_it() {
+    let events = [
+        event(0, "In A.php line 1:"),
+        event(
+            1,
+            "[2026-11-24 03:39:09] production.ERROR: lost {\"exception\":\"[object] (E(code: 0): lost at /b.php:1)",
+        ),
+        event(2, "  boom  "),
+    ];
+    insta::assert_snapshot!(render(&read(&laravel(), &events)), @r#"
+      abort    A.php: boom
+      error    b.php: lost
+                 | {"exception":"[object] (E(code: 0): lost at /b.php:1)
+    "#);
+}
+
+#[test]
+fn a_trace_ends_with_the_brace_that_closes_its_record() {
+    let text = "[2026-11-24 03:39:09] production.ERROR: boom {\"exception\":\"[object] (E(code: 0): boom at /a.php:1)\n\
+                [stacktrace]\n#0 /a.php(9): a()\n\"}\n#1 printed by something else\n";
+    insta::assert_snapshot!(named("laravel", text), @r#"
+      error    a.php: boom
+                 | {"exception":"[object] (E(code: 0): boom at /a.php:1)
+                 | #0 /a.php(9): a()
+    "#);
+}
+
 #[test]
 fn a_task_line_that_was_cut_is_put_together() {
     let lines = read(
@@ -325,6 +391,15 @@ fn a_task_line_that_was_cut_is_put_together() {
         ))
     );
     assert_eq!(jobs.len(), 4);
+}
+
+#[test]
+fn what_a_job_prints_into_its_own_line_is_no_line_of_its_own() {
+    let lines = read(
+        &laravel(),
+        &events("  2026-11-24 03:41:16 Running [a] printed\n"),
+    );
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }
 
 /// Where stdout and stderr are one, what the application says of a job stands in the middle of
@@ -400,6 +475,14 @@ fn a_box_is_unwrapped_at_any_width() {
         (
             format!("In A.php line 1:\n  {long}  \n  {:100}  \n", "y"),
             format!("{long}y"),
+        ),
+        (
+            format!(
+                "In A.php line 1:\n  {:100}  \n  {:100}  \n",
+                &long[..80],
+                "y"
+            ),
+            format!("{} y", &long[..80]),
         ),
         (
             format!("In A.php line 1:\n  {first}   \n  {second}  \n"),

@@ -5,6 +5,7 @@ use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::line::{Kind, Pulse};
 use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Remediation};
 use scheduler_watchdog::remedy;
+use scheduler_watchdog::silence::OneOff;
 use scheduler_watchdog::snapshot::{Observed, Obstacle, ServiceFacts};
 use scheduler_watchdog::state::{Attempt, Outcome};
 use serde_json::Map;
@@ -324,16 +325,42 @@ fn what_comes_of_a_restart_is_told_although_something_else_is_silenced() {
     "#;
     let mut stage = falls_silent("");
     stage.scheduler.silences = Stage::new(silence).scheduler.silences;
-    claimed(&mut stage);
-    made(&mut stage);
-    for n in 0..60 {
+    stage.beats(TASK, 10);
+    for n in 0..300 {
         stage.error(seconds(n * 10), "SQLSTATE[42S02]");
     }
+    stage.passes(2);
+    assert_eq!(stage.state.incidents[0].condition, Condition::ErrorSpike);
+    claimed(&mut stage);
+    made(&mut stage);
     let now = stage.now;
     deployed(&mut stage, "new", now);
     stage.wait(1).beats("new", 30);
     let told = occasions(&stage.passes(4));
     assert_eq!(told, [Occasion::Remediated, Occasion::Resolved]);
+}
+
+/// Restarts are told, as all else is, when nobody minds any more.
+#[test]
+fn what_comes_of_a_restart_in_a_silence_is_told_when_the_silence_ends() {
+    let mut stage = falls_silent("");
+    claimed(&mut stage);
+    made(&mut stage);
+    stage.state.silences.push(OneOff {
+        id: "1202-0000".to_owned(),
+        from: stage.now,
+        until: stage.now + minutes(24),
+        reason: "moving house".to_owned(),
+        author: "ops".to_owned(),
+        condition: None,
+    });
+    let now = stage.now;
+    deployed(&mut stage, "new", now);
+    stage.wait(1).beats("new", 60);
+    assert_eq!(occasions(&stage.passes(4)), []);
+    let plans = stage.passes(2);
+    assert_eq!(occasions(&plans), [Occasion::Resolved]);
+    assert!(matches!(told(&plans)[0].handling, Handling::Cured { .. }));
 }
 
 /// The loop came back by itself: that the restart stays unproven is no news, and locks nothing.
@@ -378,6 +405,11 @@ fn a_restart_that_is_made_at_once_stands_in_the_first_message() {
             attempt: 1
         }
     );
+    let plan = plans[0].to_string();
+    assert!(
+        plan.contains("restart: force-new-deployment, attempt 1\n"),
+        "{plan}"
+    );
 }
 
 #[test]
@@ -390,6 +422,11 @@ fn a_restart_that_is_withheld_is_told_with_its_gates() {
             cure: CureKind::ForceNewDeployment,
             blocked_by: vec![Gate::TooEarly],
         }
+    );
+    let plan = plans[0].to_string();
+    assert!(
+        plan.contains("restart withheld: force-new-deployment (too-early)\n"),
+        "{plan}"
     );
 }
 

@@ -57,23 +57,50 @@ fn a_job_that_the_loop_did_not_wait_for_excuses_no_silence() {
     );
 }
 
-/// A run may take twice as long as any before it; then a restart kills nothing any more.
+/// A run may take twice as long as any before it, and one of which nothing is known until it is
+/// due again; then a restart kills nothing any more.
 #[test]
-fn a_job_that_may_be_running_holds_a_restart_for_twice_its_runtime() {
-    let mut stage = falls_silent(REPORTS);
-    // The last heartbeat is of 00:29; five minutes are allowed, and forty for the run.
-    let mut first = None;
-    for plan in stage.passes(12) {
-        if plan.remediation.as_ref().is_some_and(|r| r.allowed()) {
-            first.get_or_insert(plan.at);
+fn a_job_that_may_be_running_holds_a_restart_for_as_long_as_its_run_may_take() {
+    let unknown = "[[scheduler.job]]\nname = \"reports\"\ncron = \"30 * * * *\"";
+    // The last heartbeat is of 00:29; five minutes are allowed, and forty or sixty for the run.
+    for (job, free_at) in [(REPORTS, 74), (unknown, 94)] {
+        let mut stage = falls_silent(job);
+        let mut first = None;
+        for plan in stage.passes(15) {
+            if plan.remediation.as_ref().is_some_and(|r| r.allowed()) {
+                first.get_or_insert(plan.at);
+            }
+        }
+        let midnight = Stage::new("").now;
+        assert_eq!(first, Some(midnight + minutes(free_at + 1)), "{job}");
+        for (before, held) in [(1, true), (0, false)] {
+            let now = midnight + minutes(free_at) - seconds(before);
+            let silence = Silence::of(&stage.scheduler, &stage.state, now);
+            assert_eq!(!silence.running.is_empty(), held, "{before} s before");
         }
     }
-    let midnight = Stage::new("").now;
-    assert_eq!(first, Some(midnight + minutes(75)));
-    for (before, held) in [(1, true), (0, false)] {
-        let now = midnight + minutes(74) - seconds(before);
-        let silence = Silence::of(&stage.scheduler, &stage.state, now);
-        assert_eq!(!silence.running.is_empty(), held, "{before} s before");
+}
+
+/// Who prints after a job's start does not wait for it. In the very second of it that cannot be told.
+#[test]
+fn a_replica_that_went_on_after_a_jobs_start_does_not_wait_for_it() {
+    use Verdict::{Firing, Healthy};
+    for (second, expected) in [(1, [Healthy, Firing]), (2, [Healthy, Healthy])] {
+        let mut stage = replica_falls_silent(REPORTS);
+        let kind = Kind::Job {
+            name: "reports".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        stage.push(TASK, seconds(second), kind, "reports");
+        let idle = Kind::Heartbeat(Pulse::Idle);
+        stage.push(SECOND_TASK, seconds(2), idle, "idle");
+        stage.lines.sort_by_key(|line| line.at);
+        assert_eq!(
+            verdicts(&stage.passes(2)),
+            expected,
+            "started at {second} s"
+        );
     }
 }
 
@@ -268,18 +295,23 @@ fn a_spike_shows_its_newest_errors_and_a_silence_none_of_the_application() {
 /// Thrice as many as usual are not enough; more are.
 #[test]
 fn a_spike_is_more_than_thrice_what_is_usual() {
-    for (errors, spike) in [(25, false), (40, true)] {
-        let mut stage = Stage::new("");
-        stage.beats(TASK, 8 * 60);
-        // Ten in five minutes, for seven hours.
-        for n in 0..(7 * 60 * 2) {
-            stage.error(seconds(n * 30), "the usual noise");
-        }
-        stage.passes(7 * 12);
+    let mut stage = Stage::new("");
+    stage.beats(TASK, 8 * 60);
+    // Ten in five minutes, for seven hours.
+    for n in 0..(7 * 60 * 2) {
+        stage.error(seconds(n * 30), "the usual noise");
+    }
+    stage.passes(7 * 12);
+    let (usual, now, lines) = (stage.state.clone(), stage.now, stage.lines.len());
+    for (errors, spike) in [(29, false), (30, false), (31, true)] {
+        (stage.state, stage.now) = (usual.clone(), now);
+        stage.lines.truncate(lines);
+        // All of them in the last minute, and none of the noise within five minutes before.
         for n in 0..errors {
-            stage.error(seconds(n * 7), "more of it");
+            stage.error(minutes(4) + seconds(n), "more of it");
         }
         let plan = stage.wait(5).pass();
+        assert_eq!(i64::from(plan.errors), errors);
         let found = plan.conditions.contains(&Condition::ErrorSpike);
         assert_eq!(found, spike, "{errors}: {plan}");
         let opened = plan.notifications.iter();

@@ -306,10 +306,13 @@ fn only_the_schedulers_own_exit_code_counts() {
         let task = schedule.task(minute);
         let mut router = task.containers[0].clone();
         (router.name, router.exit_code) = ("log-router".to_owned(), Some(137));
+        router.reason = "OutOfMemoryError: Container killed due to memory usage".to_owned();
         task.containers.push(router);
     }
     schedule.stage.other_lines();
-    assert_eq!(schedule.pass(35).conditions, [Condition::SchedulerSilent]);
+    let plan = schedule.pass(35);
+    assert_eq!(plan.conditions, [Condition::SchedulerSilent]);
+    assert_eq!(plan.notifications[0].cause_id(), "unknown");
 }
 
 /// Tasks run and end well, but the scheduler says nothing.

@@ -249,6 +249,34 @@ fn own_patterns_come_first() {
     assert!(filter(&preset).is_match("tick"));
 }
 
+/// A user's pattern has no text of its own, and says that a trace follows: the record that repeats it
+/// is the same failure all the same.
+#[test]
+fn an_own_error_with_a_trace_is_one_with_its_record() {
+    let own = [PatternSpec {
+        then: Some("trace".into()),
+        ..PatternSpec::new(PatternKind::Error, "^worker gave up")
+    }];
+    let preset = Preset::named("laravel").unwrap();
+    let preset = preset.with_patterns(&own).unwrap();
+    let lines = read(
+        &preset,
+        &[event(
+            "worker gave up on the queue\n#0 /a.php(9): a()\n\
+             [2026-11-24 03:39:09] production.ERROR: worker gave up on the queue",
+        )],
+    );
+    assert_eq!(lines.len(), 1, "{lines:?}");
+}
+
+/// Each word more is dearer to look for in each line.
+#[test]
+fn the_coarse_filter_holds_no_word_that_holds_another_one() {
+    let own = ["big tick", "tick", "tock"].map(|text| PatternSpec::new(PatternKind::Banner, text));
+    let preset = Preset::compile(own.to_vec(), BTreeMap::new(), Truths::default()).unwrap();
+    assert_eq!(preset.coarse_filter(), Some("tick|tock"));
+}
+
 #[test]
 fn an_own_word_hides_no_other_pattern() {
     let own = [
