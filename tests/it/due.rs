@@ -1760,7 +1760,7 @@ fn what_was_due_in_a_part_of_the_log_that_was_not_seen_is_left_out() {
     ] {
         let mut stage = waits_for("*/5 * * * *", "", "00:50:00");
         stage.state.checked_until = Some(night("01:00:00"));
-        for time in first_line {
+        if let Some(time) = first_line {
             let after = night(time).duration_since(stage.now);
             stage.push(TASK, after, Kind::Heartbeat(Pulse::Idle), "idle");
         }
