@@ -363,6 +363,17 @@ mod tests {
         );
     }
 
+    /// Asked after the clock was put forward, and before the time comes.
+    #[test]
+    fn a_span_that_is_shifted_still_comes_after_the_change() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let cron = Cron::parse("30 2 * * *").unwrap();
+        let [after, until] = ["2027-03-28T01:10:00Z", "2027-03-28T12:00:00Z"]
+            .map(|time| time.parse::<Timestamp>().unwrap());
+        let next = cron.runs(&zone, Gap::Shift, after, until).next();
+        assert_eq!(next.unwrap().to_string(), "2027-03-28T01:30:00Z");
+    }
+
     #[test]
     fn a_job_in_the_repeated_hour_is_expected_once() {
         let autumn = ("2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z");
@@ -395,6 +406,17 @@ mod tests {
                 "2026-11-01T00:10:00Z"
             ),
             ["2026-11-01T00:05:00Z", "2026-11-01T00:10:00Z"]
+        );
+    }
+
+    /// 2100 is no leap year.
+    #[test]
+    fn the_next_leap_day_lies_within_the_horizon_even_across_a_century() {
+        let after = "2096-02-29T00:00:00Z";
+        let until = horizon(after.parse().unwrap()).to_string();
+        assert_eq!(
+            runs("0 0 29 2 *", "UTC", after, &until),
+            ["2104-02-29T00:00:00Z"]
         );
     }
 

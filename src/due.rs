@@ -206,7 +206,7 @@ pub fn account(state: &mut State, scheduler: &Scheduler, standing: Loop, now: Ti
         let grace = job.grace();
         while let Some(due) = history.due {
             let over = due + grace;
-            if now < over + late || turn.is_none_or(|turn| turn < over) {
+            if turn.is_none_or(|turn| turn < over) {
                 break;
             }
             let next = job.next_run(due, horizon(due));

@@ -720,7 +720,7 @@ fn settle_runs(
                 let jobs = known.ran.iter().filter(|(_, at)| **at == start);
                 over.extend(
                     jobs.map(|(job, _)| (*job, took))
-                        .filter(|(_, took)| *took > LONG_JOB),
+                        .filter(|(_, took)| *took >= LONG_JOB),
                 );
             }
             known.take_turn(line, queues);

@@ -20,7 +20,7 @@ const MOST_STARTS: usize = 3;
 /// The pause of the usual loop; a line that ends a run is followed by the next run's after it.
 pub(super) const LOOP_PAUSE: SignedDuration = SignedDuration::from_secs(61);
 
-/// Jobs that take longer than this are remembered even when they are not configured.
+/// Jobs that take this long are remembered even when they are not configured.
 pub(super) const LONG_JOB: SignedDuration = SignedDuration::from_secs(60);
 
 /// A failure's report and the line of its run lie this close together, in times of whole
@@ -289,8 +289,9 @@ impl JobHistory {
         }
         let report = self.last_run.as_ref().filter(|last| last.only_report);
         match run.event {
-            // That this run failed is told already.
-            _ if report.is_some_and(|last| run.contains(last.end)) => {}
+            // That this run failed is told already: the report came before this line, and not long
+            // before the run.
+            _ if report.is_some_and(|last| run.start - SAME_RUN <= last.end) => {}
             // A start tells nothing of how it will end. Nor does the line of a job that runs in
             // the background; but where no report follows, the next one is the end of failures.
             JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => {}
@@ -481,10 +482,6 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn contains(&self, at: Timestamp) -> bool {
-        self.start - SAME_RUN <= at && at <= self.at + SAME_RUN
-    }
-
     /// The line tells of an end, and not how long ago the run began.
     fn is_bare_end(&self) -> bool {
         let is_bare = matches!(
@@ -610,3 +607,6 @@ fn settle(state: &mut State, job: &Job, run: &Run<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

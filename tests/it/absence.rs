@@ -93,6 +93,8 @@ fn id(cause: &Option<Cause>) -> &str {
     cause.as_ref().map_or("unknown", |cause| cause.id.as_str())
 }
 
+const KILLED: &str = "loop.sh: line 1:  9554 Killed                  php artisan schedule:run";
+
 fn killed() -> Kind {
     Kind::Error {
         aborts: true,
@@ -106,12 +108,7 @@ fn a_run_that_was_killed_leaves_its_lock() {
     let mut play = Play::new(&format!("{TIDY}{SYNC}"));
     play.run(TASK, 1..62, &["tidy:up", "orders:sync"])
         .cut_off(TASK, 62, "tidy:up")
-        .line(
-            TASK,
-            62,
-            killed(),
-            "loop.sh: line 1:  9554 Killed                  php artisan schedule:run",
-        )
+        .line(TASK, 62, killed(), KILLED)
         .run(TASK, 63..150, &["orders:sync"]);
     let told = play.told(120);
     assert!(told.iter().all(|told| told.cause_id() == "stuck-mutex"));
@@ -130,6 +127,44 @@ fn a_run_that_was_killed_leaves_its_lock() {
     assert_eq!(line, "Running ['artisan' tidy:up]");
 }
 
+/// Laravel keeps it for a day, unless it is told otherwise.
+#[test]
+fn a_lock_holds_no_longer_than_a_day() {
+    // It is due at 01:00 of the next day but one.
+    let monthly = "[[scheduler.job]]\nname = \"tidy:up\"\ncron = \"0 1 3 12 *\"\n";
+    for (began, expected) in [(59, "unknown"), (60, "stuck-mutex")] {
+        let mut play = Play::new(&format!("{monthly}{SYNC}"));
+        play.run(TASK, 1..27 * 60, &["orders:sync"])
+            .cut_off(TASK, began, "tidy:up")
+            .line(TASK, began, killed(), KILLED);
+        let cause = cause_of(&play.told(26 * 60 + 10), "tidy:up");
+        assert_eq!(id(&cause), expected, "{began}");
+    }
+}
+
+/// It ended after it had begun, so that its lock is free; an end in the very second of its beginning
+/// is that of the run before.
+#[test]
+fn a_run_that_ended_leaves_no_lock() {
+    for (ended, expected) in [(0, "stuck-mutex"), (1, "unknown"), (30, "unknown")] {
+        let mut play = Play::new(&format!("{TIDY}{SYNC}"));
+        play.run(TASK, 1..62, &["tidy:up", "orders:sync"])
+            .cut_off(TASK, 62, "tidy:up")
+            .run(NEXT_TASK, 64..150, &["orders:sync"]);
+        // The application says so.
+        let kind = Kind::Job {
+            name: "tidy:up".to_owned(),
+            event: JobEvent::Succeeded { took: None },
+            background: false,
+        };
+        let after = minutes(62) + Play::second() + SignedDuration::from_secs(ended);
+        play.stage.push(TASK, after, kind, "ended tidy:up");
+        play.stage.lines.last_mut().unwrap().heartbeat = false;
+        let cause = cause_of(&play.told(120), "tidy:up");
+        assert_eq!(id(&cause), expected, "{ended} s");
+    }
+}
+
 #[test]
 fn a_run_whose_task_ended_leaves_its_lock() {
     let mut play = Play::new(&format!("{TIDY}{SYNC}"));
@@ -143,6 +178,14 @@ fn a_run_whose_task_ended_leaves_its_lock() {
     play.run(TASK, 1..62, &["tidy:up", "orders:sync"])
         .cut_off(TASK, 62, "tidy:up")
         .run(NEXT_TASK, 62..150, &["orders:sync"]);
+    let cause = cause_of(&play.told(120), "tidy:up");
+    assert_eq!(id(&cause), "unknown");
+    // Another one began, and its own goes on.
+    let mut play = Play::new(&format!("{TIDY}{SYNC}"));
+    play.run(TASK, 1..62, &["tidy:up", "orders:sync"])
+        .cut_off(TASK, 62, "tidy:up")
+        .run(TASK, 63..150, &["orders:sync"])
+        .run(NEXT_TASK, 64..150, &["orders:sync"]);
     let cause = cause_of(&play.told(120), "tidy:up");
     assert_eq!(id(&cause), "unknown");
 }
@@ -194,6 +237,30 @@ fn all_jobs_that_stop_at_once_are_held_back() {
         };
         assert_eq!(cause.unwrap().evidence, [Evidence::Fact(fact)]);
     }
+}
+
+/// A task whose first line is that of the last jobs has run them itself.
+#[test]
+fn all_jobs_that_a_new_task_ran_once_are_held_back() {
+    let mut play = Play::new(&format!("{TIDY}{SYNC}"));
+    let both = ["tidy:up", "orders:sync"];
+    play.run(TASK, 1..70, &both)
+        .run(NEXT_TASK, 70..72, &both)
+        .run(NEXT_TASK, 72..150, &[]);
+    let cause = cause_of(&play.told(120), "tidy:up");
+    assert_eq!(id(&cause), "maintenance-or-pause");
+}
+
+/// Many are told as one, with what they share.
+#[test]
+fn many_jobs_that_stop_at_once_are_told_with_their_cause() {
+    let names = ["job:1", "job:2", "job:3", "job:4"];
+    let jobs = names.map(|name| TIDY.replace("tidy:up", name)).concat();
+    let mut play = Play::new(&jobs);
+    play.run(TASK, 1..72, &names).run(TASK, 72..150, &[]);
+    let told = play.told(120);
+    assert_eq!(told[0].job(), None);
+    assert_eq!(told[0].cause_id(), "maintenance-or-pause");
 }
 
 #[test]
@@ -344,6 +411,34 @@ fn a_job_that_stops_at_midnight_has_a_date_condition() {
     assert_eq!(id(&goes_on(NEXT_TASK, midnight, &tokyo)), "unknown");
     let rare = tokyo.replacen("*/5", "*/20", 1);
     assert_eq!(id(&stops_at(midnight, &rare)), "unknown");
+}
+
+/// Nor has one that ran at midnight itself, of which one or two runs are missing so far, or after
+/// which no job ran at all.
+#[test]
+fn a_job_that_stops_around_midnight_need_not_have_a_date_condition() {
+    let midnight = 15 * 60;
+    let tokyo = TIDY.to_owned() + "timezone = \"Asia/Tokyo\"\n";
+    let play = |after: &[&str]| {
+        let mut play = Play::new(&tokyo);
+        play.run(TASK, 1..midnight, &["tidy:up", "orders:sync"])
+            .run(TASK, midnight..midnight + 120, after);
+        play
+    };
+    let told = play(&["orders:sync"]).told(midnight + 90);
+    assert_eq!(told[0].cause_id(), "unknown", "two are missing");
+    assert_eq!(id(&cause_of(&told, "tidy:up")), "date-condition");
+    for job in ["tidy:up", "orders:sync"] {
+        // At the very moment at which the job is due.
+        let mut play = play(if job == "tidy:up" {
+            &["orders:sync"]
+        } else {
+            &[]
+        });
+        (play.stage).job_ended(job, minutes(midnight), SignedDuration::ZERO);
+        let cause = cause_of(&play.told(midnight + 90), "tidy:up");
+        assert_eq!(id(&cause), "unknown", "{job} ran once more");
+    }
 }
 
 #[test]

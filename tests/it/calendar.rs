@@ -216,3 +216,60 @@ proptest! {
         prop_assert_eq!(windows[0].overlaps(&windows[1]), share);
     }
 }
+
+/// Years may lie between two windows.
+#[test]
+fn the_next_window_is_found_however_far_it_is() {
+    let day = |year| Date::constant(year, 3, 1);
+    let window = |from: Option<i16>, until: Option<i16>| Window {
+        from: from.map(day),
+        until: until.map(day),
+        ..Window::default()
+    };
+    for (active, expected) in [
+        (vec![window(Some(2035), None)], Some("2035-03-01T06:00:00Z")),
+        (
+            vec![window(Some(2020), Some(2021)), window(Some(2035), None)],
+            Some("2035-03-01T06:00:00Z"),
+        ),
+        (
+            vec![window(Some(2037), None), window(Some(2035), Some(2036))],
+            Some("2035-03-01T06:00:00Z"),
+        ),
+        (vec![window(Some(2020), None)], Some("2025-12-03T06:00:00Z")),
+        (vec![window(Some(2020), Some(2021))], None),
+        (vec![window(None, Some(2021))], None),
+    ] {
+        let job = Job {
+            active: active.clone(),
+            ..Job::new("job", Cron::parse("0 6 * * *").unwrap(), TimeZone::UTC)
+        };
+        let [after, until] = ["2025-12-02T06:00:00Z", "2040-01-01T00:00:00Z"]
+            .map(|time| time.parse::<Timestamp>().unwrap());
+        let next = job.next_run(after, until).map(|at| at.to_string());
+        assert_eq!(next.as_deref(), expected, "{active:?}");
+    }
+}
+
+#[test]
+fn spans_of_hours_overlap_if_one_begins_in_the_other() {
+    for (one, other, expected) in [
+        ((8, 12), (10, 14), true),
+        ((8, 14), (10, 12), true),
+        ((8, 12), (12, 14), false),
+        ((22, 2), (1, 3), true),
+        ((22, 2), (23, 1), true),
+        ((22, 2), (2, 22), false),
+    ] {
+        let [first, second] = [one, other].map(|(from, until)| Window {
+            between: Some((
+                Time::constant(from, 0, 0, 0),
+                Time::constant(until, 0, 0, 0),
+            )),
+            ..Window::default()
+        });
+        for overlaps in [first.overlaps(&second), second.overlaps(&first)] {
+            assert_eq!(overlaps, expected, "{one:?} {other:?}");
+        }
+    }
+}

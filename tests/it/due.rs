@@ -5,9 +5,12 @@ use std::ops::Range;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::due::{Loop, Missed, account, skip_unseen};
+use scheduler_watchdog::history::{JobHistory, StreamBeats, Turn};
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{Gate, Handling, Occasion, Plan, Reason, Verdict, Withholding};
 use scheduler_watchdog::silence::OneOff;
+use scheduler_watchdog::snapshot::LogWindow;
 use scheduler_watchdog::state::{MOST_BYTES, State};
 
 use crate::stage::{Stage, TASK, at, minutes};
@@ -226,6 +229,7 @@ fn many_jobs_at_once_are_one_message() {
         panic!("{:?}", several.proof);
     };
     assert_eq!((names.len(), *more), (10, 20));
+    assert_eq!(several.proof.len(), 1, "what is known of all of them");
 }
 
 #[test]
@@ -503,21 +507,87 @@ fn a_success_beside_each_run_hides_no_duplicate() {
     );
 }
 
+/// However its line calls the end, and whatever the application adds.
 #[test]
 fn a_run_that_takes_too_long_is_told() {
+    let took = Some(SignedDuration::from_secs(90));
+    let exit_code = Some(1);
+    for event in [
+        JobEvent::Ended { took },
+        JobEvent::Succeeded { took },
+        JobEvent::Failed { took, exit_code },
+    ] {
+        for report in [None, Some(SUCCESS), Some(FAILURE)] {
+            let mut stage = Stage::new(&job("*/5 * * * *", "max_runtime = \"1m\""));
+            stage.beats(TASK, 60);
+            stage.other_lines();
+            says(&mut stage, TASK, minutes(10), event.clone(), false);
+            if let Some(report) = report.clone() {
+                reports(&mut stage, TASK, minutes(10), report);
+            }
+            runs(&mut stage, minutes(15));
+            runs(&mut stage, minutes(20));
+            assert_eq!(
+                told(&stage.passes(6)),
+                [
+                    (Condition::JobOverrun, Occasion::Opened),
+                    (Condition::JobOverrun, Occasion::Resolved)
+                ],
+                "{event:?} {report:?}"
+            );
+        }
+    }
+}
+
+/// Up to Laravel 9.20 every line tells of a start: the next one is no end of the run before.
+#[test]
+fn a_start_ends_no_run() {
     let mut stage = Stage::new(&job("*/5 * * * *", "max_runtime = \"1m\""));
     stage.beats(TASK, 60);
     stage.other_lines();
-    stage.job_ended("tidy:up", minutes(10), SignedDuration::from_secs(90));
-    runs(&mut stage, minutes(15));
-    runs(&mut stage, minutes(20));
-    assert_eq!(
-        told(&stage.passes(6)),
-        [
-            (Condition::JobOverrun, Occasion::Opened),
-            (Condition::JobOverrun, Occasion::Resolved)
-        ]
-    );
+    for run in 0..12 {
+        says(&mut stage, TASK, minutes(run * 5), JobEvent::Started, false);
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    assert_eq!(told(&stage.passes(12)), []);
+}
+
+/// The report of a failure comes up to two seconds before the run that it is about, by the times of
+/// their lines; an earlier one is about a run whose own line was lost, and this one went well.
+#[test]
+fn a_report_of_a_failure_is_about_the_run_beside_it() {
+    for (second, failures) in [(-3, 0), (-2, 1), (0, 1), (9, 1), (10, 1), (12, 1)] {
+        let mut stage = Stage::new(&job("*/5 * * * *", "failure_tolerance = 4"));
+        stage.beats(TASK, 30);
+        let start = minutes(5) + SignedDuration::from_secs(20);
+        let took = SignedDuration::from_secs(10);
+        reports(
+            &mut stage,
+            TASK,
+            start + SignedDuration::from_secs(second - 2),
+            FAILURE,
+        );
+        stage.job_ended("tidy:up", start + took, took);
+        stage.lines.sort_by_key(|line| line.at);
+        stage.passes(3);
+        let count = stage.state.jobs["tidy:up"].failures.count;
+        assert_eq!(count, failures, "{second} s");
+    }
+}
+
+/// One fails after a while, and the next at once.
+#[test]
+fn failures_in_the_background_count_however_long_they_take() {
+    let mut stage = Stage::new(&job("*/5 * * * *", "failure_tolerance = 4"));
+    stage.beats(TASK, 20);
+    for (minute, seconds) in [(5, 90), (10, 1)] {
+        says(&mut stage, TASK, minutes(minute), SPAWNED, true);
+        let after = minutes(minute) + SignedDuration::from_secs(seconds);
+        reports(&mut stage, TASK, after, FAILURE);
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    stage.passes(3);
+    assert_eq!(stage.state.jobs["tidy:up"].failures.count, 2);
 }
 
 /// Up to Laravel 9.20 the line tells of the start, and nothing of the end.
@@ -583,10 +653,9 @@ fn a_run_that_has_ended_does_not_go_on() {
         );
     }
     stage.lines.sort_by_key(|line| line.at);
-    assert_eq!(
-        told(&stage.passes(12)),
-        [(Condition::SchedulerSilent, Occasion::Opened)]
-    );
+    // The loop itself may be silent for longer.
+    stage.scheduler.stale_after = scheduler_watchdog::config::StaleAfter::Fixed(minutes(40));
+    assert_eq!(told(&stage.passes(12)), []);
 }
 
 /// A scheduler that starts jobs side by side, and tells of their starts and ends in lines of
@@ -641,8 +710,8 @@ fn how_long_a_run_took_is_told_by_its_two_lines() {
     assert_eq!(opened.since, at("2025-12-02T01:00:01Z"));
     assert!(opened.at <= opened.since + minutes(40), "while it runs");
     // Its ends are no starts.
-    let starts = &stage.state.jobs["tidy:up"].starts;
-    assert!(starts.iter().all(|start| start.as_second() % 3600 == 1));
+    let starts = ["02", "03", "04"].map(|hour| at(&format!("2025-12-02T{hour}:00:01Z")));
+    assert_eq!(stage.state.jobs["tidy:up"].starts, starts);
 }
 
 #[test]
@@ -832,6 +901,26 @@ fn a_lock_that_holds_is_no_duplicate_and_one_overlap_of_two_tasks_is_none_either
     assert_eq!(told(&stage.passes(20)), []);
 }
 
+/// Three replicas ran it for one due time, at the same second.
+#[test]
+fn three_runs_of_one_due_time_count_once() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.other_lines();
+    for task in [TASK, SECOND_TASK, "third"] {
+        stage.beats(task, 120);
+    }
+    for run in 0..24 {
+        let at = minutes(run * 5) + SignedDuration::from_secs(2);
+        runs_on(&mut stage, TASK, at);
+        if run == 12 {
+            runs_on(&mut stage, SECOND_TASK, at);
+            runs_on(&mut stage, "third", at);
+        }
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    assert_eq!(told(&stage.passes(20)), []);
+}
+
 /// A silent scheduler explains its jobs; when it is back, its all-clear names what they missed.
 #[test]
 fn jobs_are_inside_the_incident_of_a_silent_scheduler() {
@@ -920,24 +1009,28 @@ fn a_job_whose_time_has_ended_is_not_overdue_any_more() {
     assert_eq!(stage.pass().verdict, Verdict::Healthy);
 }
 
-/// Its grace ends with the day, after which nobody waits for another run.
+/// Once its last day is over nobody waits for another run, but it is told for half an hour after its
+/// grace and the log's delay. The second good look ends it.
 #[test]
 fn the_last_run_of_all_is_told_when_it_is_missing() {
     let window = "active = [{ from = \"2025-12-01\", until = \"2025-12-02\" }]";
-    let mut stage = Stage::new(&job("0 23 * * *", window));
-    stage.beats(TASK, 30 * 60);
-    stage.other_lines();
-    let plans = stage.passes(12 * 30 - 1);
-    assert_eq!(
-        told(&plans),
-        [
-            (Condition::JobOverdue, Occasion::Opened),
-            (Condition::JobOverdue, Occasion::Resolved)
-        ]
-    );
-    assert_eq!(plans.iter().map(missed).sum::<u32>(), 1);
-    let all_clear = plans.iter().flat_map(|plan| &plan.notifications).last();
-    assert_eq!(all_clear.unwrap().handling, Handling::NotDueAnyMore);
+    for (cron, over) in [
+        ("0 12 * * *", "2025-12-03T00:05:00Z"),
+        ("0 23 * * *", "2025-12-03T00:40:00Z"),
+    ] {
+        let mut stage = Stage::new(&job(cron, window));
+        stage.beats(TASK, 30 * 60);
+        stage.other_lines();
+        let plans = stage.passes(12 * 30 - 1);
+        let said = told(&plans);
+        assert_eq!(said[0], (Condition::JobOverdue, Occasion::Opened));
+        assert_eq!(plans.iter().map(missed).sum::<u32>(), 1);
+        let all_clear = plans.iter().flat_map(|plan| &plan.notifications).last();
+        let all_clear = all_clear.unwrap();
+        assert_eq!(all_clear.occasion, Occasion::Resolved);
+        assert_eq!(all_clear.handling, Handling::NotDueAnyMore);
+        assert_eq!(all_clear.at, at(over), "{cron}");
+    }
 }
 
 /// Laravel compares seconds: at 00:30:02 a `between('0:00', '0:30')` is over.
@@ -1595,4 +1688,221 @@ fn a_loop_that_dies_in_a_long_job_is_told_when_its_time_is_over() {
         told(&plans)[0],
         (Condition::SchedulerSilent, Occasion::Opened)
     );
+}
+
+/// A time of the first night.
+fn night(time: &str) -> Timestamp {
+    at(&format!("2025-12-02T{time}Z"))
+}
+
+/// A job whose run of that time is not known of yet.
+fn waits_for(cron: &str, more: &str, due: &str) -> Stage {
+    let mut stage = Stage::new(&job(cron, more));
+    let history = JobHistory {
+        due: Some(night(due)),
+        ..JobHistory::default()
+    };
+    stage.state.jobs.insert("tidy:up".to_owned(), history);
+    stage
+}
+
+/// A stream that was heard until then, and whose newest settled turn began then.
+fn heard(stage: &mut Stage, task: &str, last: &str, turn: &str) {
+    let [last, began] = [last, turn].map(night);
+    let beats = StreamBeats {
+        first: night("00:00:00"),
+        last,
+        beat: last,
+        aborted_at: None,
+        turn: Some(Turn {
+            began,
+            ended: began,
+            open: false,
+        }),
+        ran: std::collections::BTreeMap::new(),
+    };
+    let streams = &mut stage.state.heartbeats.streams;
+    streams.insert(crate::stage::stream(task), beats);
+}
+
+/// What the job has missed, as far as is known then.
+fn missed_at(stage: &mut Stage, now: &str) -> Missed {
+    account(&mut stage.state, &stage.scheduler, Loop::Lives, night(now));
+    stage.state.jobs["tidy:up"].missed.clone()
+}
+
+/// Its grace and the log's delay have to be over, and the loop to have gone on after its grace.
+#[test]
+fn a_due_time_is_judged_once_no_line_of_its_run_can_come() {
+    for (turn, delay_ms, now, count) in [
+        ("04:00:00", 0, "04:01:59", 0),
+        ("04:00:00", 0, "04:02:00", 1),
+        ("03:59:59", 0, "04:30:00", 0),
+        // A longer delay has been measured just now.
+        ("04:00:00", 240_000, "04:07:59", 0),
+        ("04:00:00", 240_000, "04:08:00", 1),
+    ] {
+        let mut stage = waits_for("0 3 * * *", "", "03:00:00");
+        stage.state.lags_ms = vec![delay_ms];
+        heard(&mut stage, TASK, turn, turn);
+        assert_eq!(missed_at(&mut stage, now).count, count, "{turn} {now}");
+    }
+}
+
+/// What a loop that was busy missed meanwhile is not a frequent job's trouble; from the minute on
+/// in which it goes on, it is.
+#[test]
+fn a_frequent_job_had_no_chance_while_the_loop_paused() {
+    for (cron, due, count, last) in [
+        // Of 00:20 to 00:55 all but 00:25, 00:30 and 00:35.
+        ("*/5 * * * *", "00:20:00", 5, "00:55:00"),
+        // Of a rare one each run counts.
+        ("30 * * * *", "00:30:00", 1, "00:30:00"),
+    ] {
+        let mut stage = waits_for(cron, "", due);
+        heard(&mut stage, TASK, "01:00:00", "01:00:00");
+        let beats = &mut stage.state.heartbeats;
+        beats.paused_at = Some(night("00:25:30"));
+        beats.resumed_at = Some(night("00:40:10"));
+        let missed = missed_at(&mut stage, "01:02:00");
+        let span = (missed.first, missed.last);
+        assert_eq!(missed.count, count, "{cron}");
+        assert_eq!(span, (Some(night(due)), Some(night(last))), "{cron}");
+    }
+}
+
+/// It has not settled yet. Five seconds before a due time it is early; before that, the one before
+/// is late.
+#[test]
+fn a_run_that_was_seen_answers_one_due_time() {
+    for (start, count) in [
+        ("00:19:54", 1),
+        ("00:19:55", 0),
+        ("00:24:00", 0),
+        ("00:29:54", 0),
+        ("00:29:55", 1),
+        ("00:30:02", 1),
+    ] {
+        let mut stage = waits_for("*/10 * * * *", "", "00:20:00");
+        heard(&mut stage, TASK, "00:26:00", "00:26:00");
+        if let Some(history) = stage.state.jobs.get_mut("tidy:up") {
+            history.starts = vec![night(start)];
+        }
+        assert_eq!(missed_at(&mut stage, "00:31:00").count, count, "{start}");
+    }
+}
+
+/// Its line comes when it ends, and the replica says nothing until then. A single loop that is busy
+/// is silent itself.
+#[test]
+fn a_run_is_waited_for_if_a_replica_fell_silent_when_it_was_due() {
+    for (streams, count) in [
+        (&["01:00:00", "02:02:00"][..], 0),
+        (&["00:58:00", "02:02:00"], 0),
+        (&["00:57:59", "02:02:00"], 1),
+        (&["01:02:00", "02:02:00"], 0),
+        (&["01:02:01", "02:02:00"], 1),
+        (&["02:02:00", "02:02:00"], 1),
+        (&["01:00:00"], 1),
+        (&["02:02:00"], 1),
+    ] {
+        let mut stage = waits_for("0 1 * * *", "max_runtime = \"3h\"", "01:00:00");
+        for (task, last) in [TASK, SECOND_TASK].iter().zip(streams) {
+            heard(&mut stage, task, last, "02:00:00");
+        }
+        let missed = missed_at(&mut stage, "02:02:00");
+        assert_eq!(missed.count, count, "{streams:?}");
+    }
+}
+
+/// Between two windows, or cut off at the query's limit.
+#[test]
+fn what_was_due_in_a_part_of_the_log_that_was_not_seen_is_left_out() {
+    for (from, first_line, expected) in [
+        ("00:58:00", None, "00:50:00"),
+        // The window begins just where the one before it ended.
+        ("01:00:00", None, "00:50:00"),
+        ("01:05:00", None, "01:05:00"),
+        ("01:05:01", None, "01:10:00"),
+        ("00:58:00", Some("01:10:00"), "01:10:00"),
+        ("00:58:00", Some("01:10:01"), "01:15:00"),
+    ] {
+        let mut stage = waits_for("*/5 * * * *", "", "00:50:00");
+        stage.state.checked_until = Some(night("01:00:00"));
+        if let Some(time) = first_line {
+            let after = night(time).duration_since(stage.now);
+            stage.push(TASK, after, Kind::Heartbeat(Pulse::Idle), "idle");
+        }
+        let window = LogWindow {
+            from: night(from),
+            until: night("01:20:00"),
+            truncated: first_line.is_some(),
+            lines: stage.lines.clone(),
+            ..LogWindow::default()
+        };
+        skip_unseen(&mut stage.state, &stage.scheduler, &window);
+        let due = stage.state.jobs["tidy:up"].due;
+        assert_eq!(due, Some(night(expected)), "{from} {first_line:?}");
+    }
+}
+
+/// The one that came last was late, and none is missing any more.
+#[test]
+fn nothing_is_told_of_missed_runs_that_all_came() {
+    let missed = |count| Missed {
+        count,
+        first: Some(night("01:00:00")),
+        last: Some(night("01:00:00")),
+        back: Some(night("01:30:00")),
+    };
+    assert_eq!(missed(0).fact("tidy:up"), None);
+    assert!(missed(1).fact("tidy:up").is_some());
+}
+
+/// One of them fails whenever it runs, which is told on its own; another was not due at all.
+#[test]
+fn the_all_clear_of_many_jobs_names_each_that_missed_runs() {
+    let mut jobs = "[[scheduler.job]]\nname = \"nightly\"\ncron = \"0 3 * * *\"\n".to_owned();
+    for n in 0..6 {
+        jobs += &format!("[[scheduler.job]]\nname = \"job:{n}\"\ncron = \"*/5 * * * *\"\n");
+    }
+    let mut stage = Stage::new(&jobs);
+    stage.other_lines();
+    idle(&mut stage, 0..170);
+    let took = Some(SignedDuration::ZERO);
+    for minute in (0..170).step_by(5).filter(|m| !(60..120).contains(m)) {
+        for n in 0..6 {
+            let event = match n {
+                0 => JobEvent::Failed {
+                    took,
+                    exit_code: Some(1),
+                },
+                _ => JobEvent::Ended { took },
+            };
+            let name = format!("job:{n}");
+            let kind = Kind::Job {
+                name: name.clone(),
+                event,
+                background: false,
+            };
+            let after = minutes(minute) + SignedDuration::from_secs(2);
+            stage.push(TASK, after, kind, &name);
+        }
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    let plans = stage.passes(34);
+    let all_clear = (plans.iter().flat_map(|plan| &plan.notifications))
+        .find(|n| n.occasion == Occasion::Resolved)
+        .unwrap();
+    assert_eq!(
+        (all_clear.condition, all_clear.job()),
+        (Condition::JobOverdue, None)
+    );
+    let expected = (0..6).map(|n| Fact::MissedRuns {
+        job: format!("job:{n}"),
+        count: 12,
+        first: night("01:00:00"),
+        last: night("01:55:00"),
+    });
+    assert_eq!(all_clear.proof, Vec::from_iter(expected));
 }

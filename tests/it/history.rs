@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use scheduler_watchdog::cause::{Cause, Evidence};
 use scheduler_watchdog::config::StaleAfter;
+use scheduler_watchdog::due::Missed;
 use scheduler_watchdog::history::{ErrorHistory, Heartbeats, JobHistory, LastRun, Twice, fold};
 use scheduler_watchdog::line::{JobEvent, Kind, Line, Pulse};
 use scheduler_watchdog::snapshot::LogWindow;
@@ -27,16 +28,56 @@ fn line(stream: &str, second: i64, kind: Kind) -> Line {
 }
 
 fn window(lines: Vec<Line>) -> LogWindow {
+    window_until(3600, lines)
+}
+
+fn window_until(second: i64, lines: Vec<Line>) -> LogWindow {
     LogWindow {
         from: at(START),
-        until: at(START) + minutes(60),
+        until: at(START) + SignedDuration::from_secs(second),
         lines,
         ..LogWindow::default()
     }
 }
 
+/// Seconds since the start.
+fn second_of(time: Timestamp) -> i64 {
+    time.duration_since(at(START)).as_secs()
+}
+
+const REPORTS: &str = "[[scheduler.job]]\nname = \"reports\"\ncron = \"0 * * * *\"\n";
+
+fn job_line(stream: &str, second: i64, job: &str, event: JobEvent) -> Line {
+    let kind = Kind::Job {
+        name: job.to_owned(),
+        event,
+        background: false,
+    };
+    line(stream, second, kind)
+}
+
+const fn ended(took: i64) -> JobEvent {
+    JobEvent::Ended {
+        took: Some(SignedDuration::from_secs(took)),
+    }
+}
+
+fn aborted(second: i64) -> Line {
+    let kind = Kind::Error {
+        aborts: true,
+        context: None,
+        trace: Vec::new(),
+    };
+    line("a/a/1", second, kind)
+}
+
 fn folded(windows: &[LogWindow]) -> State {
-    let scheduler = Stage::new("").scheduler;
+    folded_with("", windows)
+}
+
+/// With these jobs configured.
+fn folded_with(jobs: &str, windows: &[LogWindow]) -> State {
+    let scheduler = Stage::new(jobs).scheduler;
     let mut state = State::default();
     for window in windows {
         fold(&mut state, &scheduler, window, window.until);
@@ -382,6 +423,8 @@ fn when_a_job_was_due_is_told_by_its_starts() {
         (&[0, 700], 2000, 2100, true),
         (&[0, 700], 1300, 1399, false),
         (&[0, 700], 700, 700, false),
+        // Its own last start is not what it was due for.
+        (&[0, 700], 600, 1399, false),
         (&[0, 700], 700 + DAY, 700 + DAY, true),
         (&[700, 700], 1400, 1400, false),
         (&[700, 700], 700 + DAY, 700 + DAY, true),
@@ -682,4 +725,282 @@ fn times_of_jobs_that_were_written_as_text_are_read_and_kept() {
     assert_eq!(history.failed_at, Some(at("2026-11-23T00:00:07Z")));
     let again = State::from_json(&state.to_json()).unwrap();
     assert_eq!(again.jobs["redis:monitor"], *history);
+}
+
+/// The same where the two lines lie in different windows.
+#[test]
+fn how_long_a_run_took_is_learned_from_a_line_in_the_next_window() {
+    for (next, expected) in [(120, None), (121, Some(60)), (661, Some(600))] {
+        let started = job_line("a/a/1", 0, "reports", JobEvent::Started);
+        let idle = line("a/a/1", next, Kind::Heartbeat(Pulse::Idle));
+        let windows = [window_until(120, vec![started]), window(vec![idle])];
+        let state = folded_with(REPORTS, &windows);
+        let longest = state.jobs["reports"].longest_seconds;
+        assert_eq!(longest, expected, "{next} s");
+    }
+}
+
+/// Nor does the loop wait for a job in the background, or for one whose line tells of its end.
+#[test]
+fn a_pause_after_a_job_that_nobody_waits_for_is_not_its_runtime() {
+    for (event, background, expected) in [
+        (JobEvent::Started, false, 600),
+        (JobEvent::Started, true, 0),
+        (ended(7), false, 7),
+        (ended(7), true, 0),
+    ] {
+        let job = Kind::Job {
+            name: "reports".to_owned(),
+            event: event.clone(),
+            background,
+        };
+        let lines = vec![
+            line("a/a/1", 60, job),
+            line("a/a/1", 60 + 661, Kind::Heartbeat(Pulse::Idle)),
+        ];
+        let state = folded_with(REPORTS, &[window(lines)]);
+        let longest = state.jobs["reports"].longest_seconds;
+        assert_eq!(longest, Some(expected), "{event:?} {background}");
+    }
+}
+
+/// The jobs of one turn follow each other at once; after a start, the pause may be the job's own
+/// runtime, if it is longer than any that the loop makes.
+#[test]
+fn a_turn_of_the_loop_is_told_by_its_pauses() {
+    for (first, event, second, began) in [
+        (ended(0), ended(0), 4, 0),
+        (ended(0), ended(0), 5, 5),
+        (ended(0), ended(60), 64, 0),
+        (ended(0), ended(60), 65, 5),
+        (ended(0), ended(0), 60, 60),
+        (ended(0), ended(0), 121, 121),
+        (JobEvent::Started, JobEvent::Started, 4, 0),
+        (JobEvent::Started, JobEvent::Started, 60, 60),
+        (JobEvent::Started, JobEvent::Started, 120, 120),
+        (JobEvent::Started, JobEvent::Started, 121, 0),
+    ] {
+        let lines = vec![
+            job_line("a/a/1", 0, "first", first.clone()),
+            job_line("a/a/1", second, "second", event),
+        ];
+        let turn = folded(&[window(lines)]).heartbeats.streams["a/a/1"]
+            .turn
+            .clone()
+            .unwrap();
+        let times = (second_of(turn.began), second_of(turn.ended));
+        assert_eq!(times, (began, second), "{first:?} {second} s");
+    }
+}
+
+/// After a job's line the run may still abort; that the job runs again says that it did not.
+#[test]
+fn a_run_ended_well_if_its_job_runs_again() {
+    for (runs, expected) in [
+        (&[("a", 0), ("b", 10)][..], None),
+        (&[("a", 0), ("b", 10), ("a", 300)], Some(0)),
+        (&[("a", 0), ("b", 10), ("a", 300), ("b", 310)], Some(10)),
+        // It repeats within the minute.
+        (&[("a", 0), ("a", 44)], None),
+        (&[("a", 0), ("a", 45)], Some(0)),
+    ] {
+        let lines = (runs.iter())
+            .map(|(job, second)| job_line("a/a/1", *second, job, ended(0)))
+            .collect();
+        let clean = folded(&[window(lines)]).heartbeats.last_clean;
+        assert_eq!(clean.map(second_of), expected, "{runs:?}");
+    }
+    // What the application says of it is no run of the loop.
+    let mut record = job_line("a/a/1", 300, "a", ended(0));
+    record.heartbeat = false;
+    let lines = vec![job_line("a/a/1", 0, "a", ended(0)), record];
+    assert_eq!(folded(&[window(lines)]).heartbeats.last_clean, None);
+}
+
+#[test]
+fn of_a_stream_sixty_four_jobs_are_watched_for_their_next_run() {
+    let lines = (0..66)
+        .map(|n| job_line("a/a/1", n, &format!("job:{n}"), ended(0)))
+        .collect();
+    let streams = folded(&[window(lines)]).heartbeats.streams;
+    let ran: Vec<i64> = (streams["a/a/1"].ran.values())
+        .map(|at| second_of(*at))
+        .collect();
+    assert_eq!(ran.len(), 64);
+    assert!(ran.iter().all(|second| *second >= 2), "the newest");
+}
+
+/// Runs abort in a row until one ends well, or until none aborts for longer than a few turns take.
+#[test]
+fn a_row_of_aborts_begins_with_the_first_that_belongs_to_it() {
+    let idle = |second| line("a/a/1", second, Kind::Heartbeat(Pulse::Idle));
+    for (then, expected) in [
+        (vec![aborted(0)], Some(0)),
+        (vec![aborted(0), aborted(300)], Some(0)),
+        (vec![aborted(0), aborted(301)], Some(301)),
+        (vec![aborted(0), idle(60)], None),
+        (vec![aborted(0), idle(60), aborted(120)], Some(120)),
+        (vec![aborted(0), idle(0), aborted(120)], Some(120)),
+        // Of the same moment, the one that ended well may have come after it.
+        (vec![aborted(0), idle(60), aborted(60)], None),
+    ] {
+        let windows = [window_until(30, vec![aborted(0)]), window(then.clone())];
+        let since = folded(&windows).heartbeats.aborting_since;
+        assert_eq!(since.map(second_of), expected, "{then:?}");
+    }
+}
+
+/// Minutes for as long as a window may be, the rest for a day.
+#[test]
+fn what_is_counted_is_forgotten_in_time() {
+    let lines = vec![
+        aborted(0),
+        line("a/a/1", 0, Kind::Heartbeat(Pulse::Banner)),
+        line("a/a/1", 60, Kind::Heartbeat(Pulse::Banner)),
+    ];
+    for (later, expected) in [
+        (75 * 60 - 1, [1, 1, 1, 1, 1]),
+        (75 * 60, [0, 1, 1, 1, 1]),
+        (24 * 3600 - 1, [0, 1, 1, 1, 1]),
+        (24 * 3600, [0, 0, 0, 0, 1]),
+        (24 * 3600 + 59, [0, 0, 0, 0, 1]),
+        (24 * 3600 + 60, [0, 0, 0, 0, 0]),
+    ] {
+        let windows = [
+            window_until(120, lines.clone()),
+            window_until(later, Vec::new()),
+        ];
+        let State {
+            errors, heartbeats, ..
+        } = folded(&windows);
+        let known = [
+            errors.minutes.len(),
+            errors.slots.len(),
+            errors.notes.len(),
+            heartbeats.gaps.len(),
+            heartbeats.streams.len(),
+        ];
+        assert_eq!(known, expected, "{later} s");
+    }
+}
+
+/// Whichever stream it is in.
+#[test]
+fn jobs_are_held_back_since_the_newest_line_that_says_so() {
+    for seconds in [[60, 0], [0, 60]] {
+        let lines = (["a/a/1", "a/a/2"].iter().zip(seconds))
+            .map(|(stream, second)| line(stream, second, Kind::Held))
+            .collect();
+        let heartbeats = folded(&[window(lines)]).heartbeats;
+        let held = heartbeats.held().unwrap();
+        assert_eq!(second_of(held.at), 60, "{seconds:?}");
+    }
+}
+
+/// A line counts once none before it can come any more, two minutes later, and the next look, which
+/// sees it again, leaves it alone.
+#[test]
+fn a_line_that_has_just_settled_counts_once() {
+    let event = JobEvent::Failed {
+        took: Some(SignedDuration::ZERO),
+        exit_code: Some(1),
+    };
+    let lines = vec![job_line("a/a/1", 60, "reports", event)];
+    for (second, counts) in [(179, false), (180, true)] {
+        let first = window_until(second, lines.clone());
+        let state = folded_with(REPORTS, std::slice::from_ref(&first));
+        let turn = &state.heartbeats.streams["a/a/1"].turn;
+        assert_eq!(turn.is_some(), counts, "{second} s");
+        assert_eq!(state.jobs["reports"].failures.count, u32::from(counts));
+        let state = folded_with(REPORTS, &[first, window(lines.clone())]);
+        assert!(state.heartbeats.streams["a/a/1"].turn.is_some());
+        assert_eq!(state.jobs["reports"].failures.count, 1, "{second} s");
+    }
+}
+
+/// A run that began with it or later has shown that the job runs.
+#[test]
+fn a_run_that_was_cut_off_is_forgotten_with_one_that_ended() {
+    for (event, forgotten) in [
+        (ended(0), true),
+        (ended(90), true),
+        (ended(91), false),
+        (JobEvent::Started, false),
+    ] {
+        let cut = job_line("a/a/1", 60, "reports", JobEvent::CutOff);
+        let next = job_line("a/a/1", 150, "reports", event.clone());
+        let windows = [
+            window_until(200, vec![cut.clone()]),
+            window(vec![cut, next]),
+        ];
+        let state = folded_with(REPORTS, &windows);
+        assert_eq!(state.jobs["reports"].cut.is_none(), forgotten, "{event:?}");
+    }
+}
+
+/// It is seen at once, though it counts only later. It may begin five seconds early.
+#[test]
+fn a_run_is_missing_until_one_is_seen() {
+    for (starts, missing) in [
+        (&[][..], true),
+        (&[0], true),
+        (&[54], true),
+        (&[55], false),
+        (&[62], false),
+        (&[0, 62], false),
+    ] {
+        let time = |second: i64| at(START) + SignedDuration::from_secs(second);
+        let history = JobHistory {
+            starts: starts.iter().map(|start| time(*start)).collect(),
+            missed: Missed {
+                count: 1,
+                first: Some(time(60)),
+                last: Some(time(60)),
+                back: None,
+            },
+            ..JobHistory::default()
+        };
+        assert_eq!(history.missing().is_some(), missing, "{starts:?}");
+    }
+}
+
+/// A line of a loop that was started in between tells of no end.
+#[test]
+fn how_long_a_run_took_is_not_learned_from_a_new_start_of_the_loop() {
+    for (boot, expected) in [(-1, Some(600)), (0, None), (300, None)] {
+        let booted = line("a/a/1", boot, Kind::Boot);
+        let started = job_line("a/a/1", 0, "reports", JobEvent::Started);
+        let idle = line("a/a/1", 661, Kind::Heartbeat(Pulse::Idle));
+        let windows = [window_until(120, vec![started]), window(vec![booted, idle])];
+        let state = folded_with(REPORTS, &windows);
+        assert_eq!(state.jobs["reports"].longest_seconds, expected, "{boot} s");
+    }
+}
+
+/// One in twenty may be longer.
+#[test]
+fn the_usual_gap_is_the_one_that_nineteen_in_twenty_keep() {
+    for (long, expected) in [(0, 1), (1, 1), (2, 30)] {
+        let beats = Heartbeats {
+            gaps: BTreeMap::from([(0, BTreeMap::from([(2, 20 - long), (60, long)]))]),
+            ..Heartbeats::default()
+        };
+        assert_eq!(beats.usual_gap(), Some(minutes(expected)), "{long} of 20");
+    }
+}
+
+/// Its own line says so, and then a record.
+#[test]
+fn a_failure_that_is_told_twice_is_as_old_as_its_line() {
+    let event = JobEvent::Failed {
+        took: Some(SignedDuration::ZERO),
+        exit_code: Some(1),
+    };
+    let mut record = job_line("a/a/1", 62, "reports", event.clone());
+    record.heartbeat = false;
+    let lines = vec![job_line("a/a/1", 60, "reports", event), record];
+    let state = folded_with(REPORTS, &[window(lines)]);
+    let failures = &state.jobs["reports"].failures;
+    assert_eq!(failures.count, 1);
+    assert_eq!(failures.since.map(second_of), Some(60));
 }

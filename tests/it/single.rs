@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::StaleAfter;
-use scheduler_watchdog::line::{JobEvent, Kind};
+use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{Notification, Occasion, Plan, Verdict};
 
 use crate::stage::{SECOND_TASK, Stage, TASK, minutes, stream, told};
@@ -113,6 +113,7 @@ fn a_missing_run_that_fell_into_a_pause_is_told_with_the_pause() {
     assert_eq!(missing(30), [pause]);
     assert_eq!(missing(20), [], "before the pause");
     assert_eq!(missing(50), [], "after the pause");
+    assert_eq!(missing(40), [], "the loop could run it");
 }
 
 /// It is over; the next run tells whether it was the only one.
@@ -146,7 +147,8 @@ fn runs_on_two_streams_are_told_with_both_streams() {
     let mut stage = Stage::new(&job("hourly", "0 * * * *", ""));
     stage.beats(TASK, 60 * 5);
     stage.beats(SECOND_TASK, 60 * 5);
-    stage.beats("third", 60 * 5);
+    // Neither of them, although it is the first by name.
+    stage.beats("00000000", 60 * 5);
     let kind = Kind::Job {
         name: "hourly".to_owned(),
         event: JobEvent::Ended { took: None },
@@ -245,5 +247,54 @@ fn many_jobs_are_over_when_three_of_them_are_left() {
         expected.extend(over.then_some((Condition::JobOverdue, Occasion::Resolved)));
         let plans = stage.passes(15);
         assert_eq!(occasions(&plans), expected, "{left}");
+    }
+}
+
+/// By then somebody may have started it by hand.
+#[test]
+fn a_second_run_after_a_quarter_of_an_hour_is_no_duplicate() {
+    for (later, expected) in [(15 * 60, true), (15 * 60 + 1, false)] {
+        let mut stage = Stage::new(&job("hourly", "0 * * * *", ""));
+        stage.beats(TASK, 120);
+        stage.beats(SECOND_TASK, 120);
+        for (task, second) in [(TASK, 0), (SECOND_TASK, later)] {
+            let kind = Kind::Job {
+                name: "hourly".to_owned(),
+                event: JobEvent::Ended {
+                    took: Some(seconds(0)),
+                },
+                background: false,
+            };
+            stage.push(task, minutes(60) + seconds(2 + second), kind, "hourly");
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        let twice = |plan: &Plan| plan.conditions.contains(&Condition::DuplicateRuns);
+        assert_eq!(stage.passes(18).iter().any(twice), expected, "{later} s");
+    }
+}
+
+/// The loop of a task that was replaced waits for nothing any more; a deployment may let both live
+/// for half an hour.
+#[test]
+fn a_run_whose_task_was_replaced_does_not_go_on() {
+    let start = 60 * 60 + 2;
+    for (began, goes_on) in [(start - 30 * 60, true), (start - 30 * 60 + 1, false)] {
+        let mut stage = Stage::new(&job("hourly", "0 * * * *", "max_runtime = \"10m\""));
+        stage.scheduler.stale_after = StaleAfter::Fixed(minutes(40));
+        stage.beats(TASK, 60);
+        let kind = Kind::Job {
+            name: "hourly".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        stage.push(TASK, seconds(start), kind, "hourly");
+        for minute in 0..60 {
+            let idle = Kind::Heartbeat(Pulse::Idle);
+            let after = seconds(began) + minutes(minute);
+            stage.push(SECOND_TASK, after, idle, "idle");
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        let overrun = |plan: &Plan| plan.conditions.contains(&Condition::JobOverrun);
+        assert_eq!(stage.passes(16).iter().any(overrun), goes_on, "{began} s");
     }
 }

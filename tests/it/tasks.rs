@@ -814,3 +814,29 @@ fn what_people_read_of_tasks() {
     let plan = schedule.pass(35);
     mails("tasks-hang", &plan.notifications[0], &schedule);
 }
+
+/// A run's last words may come up to a minute after its last job's line, and any line two minutes
+/// late.
+#[test]
+fn a_task_that_fell_silent_without_an_abort_has_ended_well() {
+    for (aborts, second, ended) in [(false, 179, false), (false, 180, true), (true, 600, false)] {
+        let mut stage = Stage::of(CONFIG);
+        let start = stage.now;
+        let event = JobEvent::Ended {
+            took: Some(SignedDuration::ZERO),
+        };
+        stage.push("1", SignedDuration::ZERO, job(event), "report:daily");
+        if aborts {
+            let kind = Kind::Error {
+                aborts: true,
+                context: None,
+                trace: Vec::new(),
+            };
+            stage.push("1", seconds(30), kind, "boom");
+        }
+        stage.now += seconds(second);
+        stage.look();
+        let clean = stage.state.heartbeats.last_clean;
+        assert_eq!(clean, ended.then_some(start), "{aborts} {second} s");
+    }
+}

@@ -109,7 +109,7 @@ pub(super) fn all_stopped(scheduler: &Scheduler, state: &State) -> Option<Cause>
         |(job, _): &(&Job, Timestamp)| edge(&job.timezone, HOUR, last, since).is_some();
     let sure = stopped.len() >= ALL
         && last < since
-        && same_task(state, last, since)
+        && same_task(state, last)
         && nothing_aborted(state, last, since)
         && !stopped.iter().any(at_an_hour);
     sure.then(|| {
@@ -137,7 +137,7 @@ fn date_edge(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
     let sure = often
         && at_once
         && others_ran
-        && same_task(case.state, last, first)
+        && same_task(case.state, last)
         && nothing_aborted(case.state, last, first);
     let zone = &case.job.timezone;
     let edge = edge(zone, DAY, last, first)
@@ -154,15 +154,11 @@ fn date_edge(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
     ))
 }
 
-/// Whether a task that ran before goes on, and none has begun since.
-fn same_task(state: &State, last: Timestamp, since: Timestamp) -> bool {
-    let streams = state.heartbeats.streams.values();
-    let (mut went_on, mut began) = (false, false);
-    for beats in streams {
-        went_on |= beats.first <= last && beats.last > since;
-        began |= beats.first > last;
-    }
-    went_on && !began
+/// Whether no task has begun since the last run. One that ran before goes on then: a run counts as
+/// missed only once some loop has gone on past its due time.
+fn same_task(state: &State, last: Timestamp) -> bool {
+    let mut streams = state.heartbeats.streams.values();
+    !streams.any(|beats| beats.first > last)
 }
 
 /// Whether no run ended with an error around that time.
