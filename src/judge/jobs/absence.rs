@@ -54,7 +54,8 @@ pub(super) fn stuck_lock(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
     let cut = case.history.cut.as_ref()?;
     let newest = case.history.starts.last()?;
     let is_newest = newest.as_second() <= cut.start.as_second();
-    let is_over = (case.history.ended_at.max(case.history.failed_at)) > Some(cut.start);
+    // Of the same second, it is the end of this very run.
+    let is_over = (case.history.ended_at.max(case.history.failed_at)) >= Some(cut.start);
     let locked = missed.first? > cut.start && missed.last? <= cut.start + LOCK_LASTS;
     let gone = cut.killed || its_task_is_gone(case, cut.on, cut.start);
     (is_newest && !is_over && locked && gone).then(|| {
