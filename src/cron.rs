@@ -107,7 +107,8 @@ impl Cron {
         times(self) == times(other)
     }
 
-    /// The expected runs in `(after, until]`, oldest first. Empty when `until <= after`.
+    /// The expected runs in `(after, until]`, oldest first; but shifted ones come before those of the
+    /// hour that they are shifted into. Empty when `until <= after`.
     pub fn runs<'a>(
         &'a self,
         zone: &'a TimeZone,
