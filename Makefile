@@ -146,8 +146,9 @@ FIRST_SEED ?= 1
 simulate:
 	cargo test --test sim -- --seeds $(SEEDS) --first $(FIRST_SEED)
 
-# Takes an hour or more; MUTANTS_SHARD=1/8 tries a part that is drawn by chance, MUTANTS_FILES='src/judge*' some files,
-# MUTANTS_FLAGS=--go-on goes on with the run before, --again too, with new tests: see tools/mutants.py.
+# Takes three quarters of an hour on two cores; MUTANTS_SHARD=1/8 tries a part that is drawn by chance,
+# MUTANTS_FILES='src/judge*' some files, MUTANTS_FLAGS=--go-on goes on with the run before, --again too, with new tests:
+# see tools/mutants.py.
 MUTANTS_SHARD ?= 1/1
 MUTANTS_FILES ?=
 MUTANTS_FLAGS ?=
