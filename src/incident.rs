@@ -198,19 +198,14 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
                 Said::Withheld(Some(Withholding::SecondLook))
             }
         }
-        Phase::Recovering => {
-            incident.phase = Phase::Firing;
-            incident.good_looks = 0;
-            incident.good_beats = 0;
-            incident.steady_since = Some(now);
-            if incident.flapping {
-                Said::Withheld(Some(Withholding::Flapping))
-            } else {
-                Said::Nothing
-            }
-        }
-        Phase::Firing => {
-            if incident.flapping && is_steady(incident, now) {
+        Phase::Recovering | Phase::Firing => {
+            let came_back = incident.phase == Phase::Recovering;
+            if came_back {
+                incident.phase = Phase::Firing;
+                incident.good_looks = 0;
+                incident.good_beats = 0;
+                incident.steady_since = Some(now);
+            } else if incident.flapping && is_steady(incident, now) {
                 incident.flapping = false;
             }
             if silenced {
@@ -219,7 +214,13 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
             if explained {
                 return Said::Nothing;
             }
-            still_firing(incident, finding.pace, moment).map_or(Said::Nothing, Said::News)
+            match still_firing(incident, finding.pace, moment) {
+                Some(news) => Said::News(news),
+                None if came_back && incident.flapping => {
+                    Said::Withheld(Some(Withholding::Flapping))
+                }
+                None => Said::Nothing,
+            }
         }
         Phase::Resolved => Said::Nothing,
     }

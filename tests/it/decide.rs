@@ -1388,6 +1388,32 @@ fn an_outage_that_comes_and_goes_is_told_as_flapping() {
     assert_eq!(occasions(&quiet), [(Condition::SchedulerSilent, Resolved)]);
 }
 
+/// It was better for a moment, just when it was time for a reminder: that is told at once, so that
+/// there is nothing left to tell when the same is decided again.
+#[test]
+fn a_reminder_that_is_due_when_the_trouble_is_back_is_told_then() {
+    let mut stage = Stage::of(
+        "[[scheduler]]\nname = \"shop\"\nlog_groups = [\"/ecs/shop\"]\nstale_after = \"5m\"",
+    );
+    stage.beats(TASK, 30);
+    // Told at 00:40, with the second look.
+    let plans = stage.passes(18);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+    stage.push(TASK, minutes(1), Kind::Heartbeat(Pulse::Idle), "idle");
+    let good = stage.wait(5).pass();
+    assert_eq!(good.reason, Reason::Recovering, "{good}");
+    let back = stage.wait(5).pass();
+    assert_eq!(
+        occasions(std::slice::from_ref(&back)),
+        [(Condition::SchedulerSilent, Occasion::Reminder)]
+    );
+    let (again, _) = stage.decide();
+    assert!(again.is_empty(), "{again}");
+}
+
 #[test]
 fn deciding_twice_plans_nothing_new() {
     let mut stage = falls_silent("");

@@ -362,7 +362,9 @@ impl<'a> Inspector<'a> {
             Fact::Allowed { seconds } => Some(SignedDuration::from_secs(*seconds)),
             _ => None,
         });
-        let stale = self.stale_after(site);
+        // Runs that abort prove no silence; they are told after almost as long.
+        let usual = self.config.schedulers[site].stale_after;
+        let stale = (next.heartbeats.stale_after(usual)).max(SignedDuration::from_mins(10));
         let verdict = self.is_true(site, truth, n, seen);
         let lived_until = match n.condition {
             // Until then no run could abort.
@@ -377,7 +379,7 @@ impl<'a> Inspector<'a> {
             messages: 1,
             restarts: 0,
             silent_since: lived_until.filter(|_| slot == Slot::Loop && verdict.is_ok()),
-            allowed: allowed.unwrap_or(stale.max(SignedDuration::from_mins(10))),
+            allowed: allowed.unwrap_or(stale),
             overlap: next.overlap(),
             heard: false,
         };
