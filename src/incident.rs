@@ -214,6 +214,7 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
             if explained {
                 return Said::Nothing;
             }
+            // What is due is told although it has only just come back: deciding again would tell it.
             match still_firing(incident, finding.pace, moment) {
                 Some(news) => Said::News(news),
                 None if came_back && incident.flapping => {

@@ -375,17 +375,13 @@ impl State {
 
     /// Drops the fields of another version. False if there are none.
     fn drop_unknown(&mut self) -> bool {
-        let of_incidents = self
-            .incidents
-            .iter_mut()
-            .map(|incident| &mut incident.unknown);
-        let of_attempts = (self.restarts.attempts.iter_mut()).map(|attempt| &mut attempt.unknown);
-        (std::iter::once(&mut self.unknown)
-            .chain(of_incidents)
-            .chain(of_attempts))
-        .filter_map(|unknown| (!std::mem::take(unknown).is_empty()).then_some(()))
-        .count()
-            > 0
+        let incidents = self.incidents.iter_mut().map(|i| &mut i.unknown);
+        let attempts = self.restarts.attempts.iter_mut().map(|a| &mut a.unknown);
+        let mut dropped = false;
+        for unknown in incidents.chain(attempts).chain([&mut self.unknown]) {
+            dropped |= !std::mem::take(unknown).is_empty();
+        }
+        dropped
     }
 
     /// Thins out jobs, an eighth of them at a time, those that were seen longest ago first. False
