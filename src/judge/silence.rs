@@ -5,7 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::DUE_SLACK;
 use crate::config::Scheduler;
-use crate::history::StreamBeats;
+use crate::history::{JobHistory, StreamBeats};
+use crate::job::Job;
 use crate::state::State;
 
 /// The longest that a silence is excused by a job that may be running.
@@ -14,6 +15,9 @@ const LONGEST_RUN: SignedDuration = SignedDuration::from_hours(6);
 /// How far before a turn's first line its jobs may have been due: the clock is looked at up to a
 /// minute late, and the application takes some seconds to start.
 const BEFORE_A_TURN: SignedDuration = SignedDuration::from_secs(65);
+
+/// A loop that is usually heard less often says nothing of itself: its jobs' lines are all there is.
+const SPEAKS_BY_ITS_JOBS: SignedDuration = SignedDuration::from_mins(2);
 
 /// How long nothing was heard, and how long that may last.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,7 +32,7 @@ pub struct Silence {
     pub running: Vec<PossibleRun>,
 }
 
-/// A job that was due when the silence began, and was not seen to end.
+/// A job that was due when the silence began, or just now, and was not seen to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PossibleRun {
     /// Its name.
@@ -107,6 +111,13 @@ impl Silence {
             }
         }
         silence.allowed = silence.allowed.max(stale_after);
+        if state.heartbeats.rhythm() >= SPEAKS_BY_ITS_JOBS {
+            for run in due_of_late(scheduler, state, until, now) {
+                if !silence.running.iter().any(|known| known.job == run.job) {
+                    silence.running.push(run);
+                }
+            }
+        }
         silence
     }
 
@@ -124,6 +135,31 @@ impl Silence {
     pub(super) fn running_jobs(&self) -> Vec<String> {
         self.running.iter().map(|run| run.job.clone()).collect()
     }
+}
+
+/// The jobs that may just be running although the silence began before they were due. A loop that is
+/// heard by its jobs alone is silent, too, while the frequent one of them is held back, and lives.
+/// It concerns the first run in the silence only: had that one run, it would have been heard.
+fn due_of_late(
+    scheduler: &Scheduler,
+    state: &State,
+    silent_from: Timestamp,
+    now: Timestamp,
+) -> impl Iterator<Item = PossibleRun> {
+    scheduler.jobs.iter().filter_map(move |job| {
+        let due = job.next_run(silent_from, now)?;
+        let until = due + known_runtime(job, state)?.min(LONGEST_RUN) * 2;
+        (until > now).then(|| PossibleRun {
+            job: job.name.clone(),
+            until,
+        })
+    })
+}
+
+/// What a run of a job takes at most: what is configured, else the longest that the log has shown.
+fn known_runtime(job: &Job, state: &State) -> Option<SignedDuration> {
+    let learned = || (state.jobs.get(&job.name)).and_then(JobHistory::longest);
+    job.max_runtime.or_else(learned)
 }
 
 /// The jobs that were due between `from` and `until` and were not seen to end: name, runtime if
@@ -156,11 +192,7 @@ fn due_jobs(
         let Some(due) = (dues.into_iter().flatten()).find(|due| !ended(&job.name, *due)) else {
             continue;
         };
-        let learned = state
-            .jobs
-            .get(&job.name)
-            .and_then(|history| history.longest());
-        let known = job.max_runtime.or(learned);
+        let known = known_runtime(job, state);
         // Nothing known: at most until it is due again.
         let next = job.runs(due, due + LONGEST_RUN).next();
         let longest = next.map_or(LONGEST_RUN, |next| next.duration_since(due));

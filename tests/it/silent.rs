@@ -81,6 +81,32 @@ fn a_job_that_may_be_running_holds_a_restart_for_as_long_as_its_run_may_take() {
     }
 }
 
+/// The loop may live, and the job by which it was heard be held back. Of each job the first run in the
+/// silence counts only, and none at all where the loop itself was heard every minute.
+#[test]
+fn a_job_that_is_due_just_now_holds_a_restart_of_a_loop_that_is_heard_by_its_jobs_alone() {
+    for (every, due, allowed_at) in [(5, "12", 35), (5, "2,12", 25), (5, "40", 15), (1, "12", 15)] {
+        let mut stage = Stage::new(&format!(
+            "[[scheduler.job]]\nname = \"reports\"\ncron = \"{due} 1 * * *\"\nmax_runtime = \"10m\""
+        ));
+        stage.scheduler.stale_after = StaleAfter::Fixed(minutes(11));
+        stage.other_lines();
+        for minute in (0..=55).filter(|minute| minute % every == 0) {
+            stage.job_ended("check", minutes(minute), SignedDuration::from_millis(20));
+        }
+        let plans = stage.passes(20);
+        let allowed = (plans.iter())
+            .find(|plan| plan.remediation.as_ref().is_some_and(|r| r.allowed()))
+            .map(|plan| plan.at);
+        let one = Stage::new("").now + minutes(60);
+        assert_eq!(
+            allowed,
+            Some(one + minutes(allowed_at)),
+            "{due}, every {every} min"
+        );
+    }
+}
+
 /// Who prints after a job's start does not wait for it. In the very second of it that cannot be told.
 #[test]
 fn a_replica_that_went_on_after_a_jobs_start_does_not_wait_for_it() {
