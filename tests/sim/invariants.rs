@@ -96,7 +96,7 @@ struct Told {
     resolved: bool,
     messages: u32,
     restarts: usize,
-    /// When the loop was last well before it, where it is about the loop and true.
+    /// When the loop was last well, or meant to be off, before it, where it is about the loop and true.
     silent_since: Option<Timestamp>,
     /// The silence that was allowed, by its proof.
     allowed: SignedDuration,
@@ -369,7 +369,7 @@ impl<'a> Inspector<'a> {
         let lived_until = match n.condition {
             // Until then no run could abort.
             Condition::SchedulerFailing => truth.lived_until(now),
-            _ => truth.last_beat(now),
+            _ => truth.silent_since(now),
         };
         let told = Told {
             slot,

@@ -820,13 +820,16 @@ impl Site {
         self.beats.iter().copied().filter(|at| *at <= arrived).max()
     }
 
-    /// How long no heartbeat was sent.
-    pub fn silent_for(&self, now: Timestamp) -> SignedDuration {
+    /// Since when no heartbeat was sent that was expected.
+    pub fn silent_since(&self, now: Timestamp) -> Option<Timestamp> {
         // Without ECS nobody can tell that it is meant to be silent.
-        let last = self
-            .last_beat(now)
-            .max(self.off_at.filter(|_| self.setup.ecs));
-        last.map_or(SignedDuration::ZERO, |last| now.duration_since(last))
+        self.last_beat(now)
+            .max(self.off_at.filter(|_| self.setup.ecs))
+    }
+
+    /// How long no heartbeat was sent that was expected.
+    pub fn silent_for(&self, now: Timestamp) -> SignedDuration {
+        (self.silent_since(now)).map_or(SignedDuration::ZERO, |since| now.duration_since(since))
     }
 
     /// The run that will end, and that a loop that lives waits for.
@@ -837,12 +840,12 @@ impl Site {
             .find(|wait| wait.until > now)
     }
 
-    /// The newest heartbeat, or the end of a newer run that a loop waited for.
+    /// Since when it is silent, or the end of a newer run that a loop waited for.
     pub fn lived_until(&self, now: Timestamp) -> Option<Timestamp> {
         let ends = (self.tasks.iter())
             .filter_map(|task| task.wait)
             .map(|wait| wait.until);
-        self.last_beat(now)
+        self.silent_since(now)
             .max(ends.filter(|end| *end <= now).max())
     }
 
