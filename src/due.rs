@@ -48,6 +48,10 @@ impl Missed {
 
     /// One more due time without a run.
     fn miss(&mut self, due: Timestamp, runs: u32) {
+        // All that were missed before have come after all.
+        if self.count == 0 {
+            self.first = None;
+        }
         self.back = None;
         self.count = self.count.saturating_add(runs);
         self.first.get_or_insert(due);
@@ -439,5 +443,28 @@ pub(crate) mod list_of_seconds {
         (Vec::<super::Kept>::deserialize(from)?.into_iter())
             .map(super::Kept::time)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_came_late_is_not_the_first_that_is_missing() {
+        let at = |minute| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
+        let mut missed = Missed::default();
+        missed.miss(at(0), 1);
+        missed.came_late(at(20), 1);
+        assert_eq!(missed.fact("reports"), None);
+        missed.miss(at(30), 1);
+        missed.miss(at(60), 1);
+        let fact = Fact::MissedRuns {
+            job: "reports".to_owned(),
+            count: 2,
+            first: at(30),
+            last: at(60),
+        };
+        assert_eq!(missed.fact("reports"), Some(fact));
     }
 }
