@@ -115,7 +115,7 @@ pub fn wanted(event: &Value) -> Result<Wanted, Failure> {
             dry_run: asked.dry_run,
             clear_lockout: asked.clear_lockout,
             shard,
-            readers: false,
+            ..Request::default()
         }),
     })
 }
@@ -139,6 +139,8 @@ const READERS_AGAIN: SignedDuration = SignedDuration::from_hours(24);
 pub struct Memory {
     /// When somebody was last seen to be subscribed to the alerts.
     readers_at: Cell<Option<Timestamp>>,
+    /// Nobody waits for the all-clear after a wrong configuration: the one that this process has is good.
+    all_clear: Cell<bool>,
 }
 
 impl Memory {
@@ -152,6 +154,9 @@ impl Memory {
             && readers.confirmed > 0
         {
             self.readers_at.set(Some(report.at));
+        }
+        if report.all_clear {
+            self.all_clear.set(true);
         }
     }
 }
@@ -181,6 +186,7 @@ pub async fn handle<W: World>(
     match wanted {
         Wanted::Pass(mut request) => {
             request.readers = memory.asks_for_readers(world.now());
+            request.all_clear = !memory.all_clear.get();
             let report = pass::run(world, config, &request).await;
             memory.note(&report);
             if !report.dry_run {

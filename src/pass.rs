@@ -62,6 +62,9 @@ pub struct Request {
     pub clear_lockout: bool,
     /// Count the subscriptions to the alerts, too: one call more, which not each pass needs.
     pub readers: bool,
+    /// Tell those who were told that the configuration cannot be used that it can be used again: one
+    /// read more, which not each pass needs.
+    pub all_clear: bool,
 }
 
 /// What a pass saw, decided and did.
@@ -80,6 +83,8 @@ pub struct Report {
     pub ingested_bytes: u64,
     /// Who is subscribed to the alerts, where that was asked.
     pub readers: Option<Observed<Readers>>,
+    /// Nobody waits for the all-clear after a wrong configuration any more.
+    pub all_clear: bool,
     /// Messages of the watchdog's own that were delivered: about its configuration, and test
     /// alerts.
     pub delivered: u32,
@@ -234,8 +239,16 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
             false => None,
         }
     };
-    let (mut reports, readers) =
-        futures::join!(attend_all(world, config, request, &selected), readers);
+    let all_clear = async {
+        match request.all_clear && !request.dry_run {
+            true => apart(configuration(world, None)).await,
+            false => None,
+        }
+    };
+    let ((mut reports, all_clear), readers) = futures::join!(
+        attend_all(world, config, request, &selected, all_clear),
+        readers
+    );
     let order: HashMap<&str, usize> = (selected.iter().enumerate())
         .map(|(index, scheduler)| (scheduler.name.as_str(), index))
         .collect();
@@ -243,6 +256,11 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
     report.ingested_bytes = ingested(&selected, &reports);
     report.schedulers = reports;
     report.note_readers(readers);
+    if let Some(own) = all_clear {
+        report.delivered += own.delivered;
+        report.all_clear = own.problems.is_empty();
+        report.problems.extend(own.problems);
+    }
     ping(world, config, request, &report).await;
     report
 }
@@ -270,13 +288,15 @@ fn new_bytes(window: &LogWindow, checked_until: Option<Timestamp>) -> u64 {
     }
 }
 
-/// All schedulers, in no particular order.
-async fn attend_all<W: World>(
+/// All schedulers, in no particular order; and what else wants the store, which has time while the logs
+/// are looked at.
+async fn attend_all<W: World, T>(
     world: &W,
     config: &Config,
     request: &Request,
     selected: &[&Scheduler],
-) -> Vec<SchedulerReport> {
+    meanwhile: impl Future<Output = T>,
+) -> (Vec<SchedulerReport>, T) {
     let mut states = pin!(load(world, selected));
     let (mut loaded, mut reports) = (Vec::new(), Vec::new());
     loop {
@@ -316,9 +336,9 @@ async fn attend_all<W: World>(
         })
         .buffer_unordered(SIDE_BY_SIDE)
         .collect::<Vec<_>>();
-    let (in_time, late) = futures::join!(in_time, late);
+    let (in_time, late, meanwhile) = futures::join!(in_time, late, meanwhile);
     reports.extend(in_time.into_iter().chain(late).flatten());
-    reports
+    (reports, meanwhile)
 }
 
 /// The schedulers in the order in which they are looked at, those together that can share a query.
@@ -689,7 +709,7 @@ async fn deliver<W: World>(
 
 /// Tells people that the configuration cannot be used, or, with no mistakes, that it can be
 /// used again. A function with a wrong configuration does this instead of a pass; one with a good
-/// configuration does it once, when it starts.
+/// configuration does it in its first pass, and again until it has worked.
 pub async fn configuration<W: World>(world: &W, mistakes: Option<&Mistakes>) -> Report {
     let now = world.now();
     let mut report = Report::at(now);

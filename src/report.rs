@@ -275,6 +275,7 @@ mod tests {
                 confirmed: 2,
                 pending: 1,
             })),
+            all_clear: true,
             delivered: 0,
             ingested_bytes: 2926,
             problems: Vec::new(),

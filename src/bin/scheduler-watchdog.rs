@@ -1,6 +1,6 @@
 //! The Lambda function: start-up, and one pass for each event.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,7 +8,6 @@ use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use scheduler_watchdog::aws::{Aws, PassContext};
 use scheduler_watchdog::config::{Config, Environment, Limits, Mistakes, load, origin};
 use scheduler_watchdog::lambda::{self, Failure};
-use scheduler_watchdog::pass;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -38,10 +37,8 @@ async fn main() -> Result<(), Error> {
     if let Ok(usable) = configuration(&aws, &environment).await {
         config.get_or_init(|| usable);
     }
-    // The all-clear after a wrong configuration is said once, by the first pass with a good one.
-    let fresh = Cell::new(true);
     let memory = lambda::Memory::default();
-    let (aws, config, environment, fresh, memory) = (&aws, &config, &environment, &fresh, &memory);
+    let (aws, config, environment, memory) = (&aws, &config, &environment, &memory);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let read = match config.get() {
             Some(usable) => Ok(usable),
@@ -74,11 +71,6 @@ async fn main() -> Result<(), Error> {
             limits: (config.map_or_else(|_| Limits::default(), |config| config.limits))
                 .of_one_among(lambda::shards(&event.payload)),
         });
-        if config.is_ok() && fresh.take() {
-            for problem in pass::configuration(&world, None).await.problems {
-                tracing::warn!(problem, "the all-clear for the configuration");
-            }
-        }
         let function = environment
             .get("AWS_LAMBDA_FUNCTION_NAME")
             .unwrap_or_default();

@@ -538,20 +538,6 @@ async fn a_wrong_configuration_is_told_even_if_the_first_try_fails() {
     assert_eq!(world.published.borrow().len(), 1);
 }
 
-#[tokio::test]
-async fn a_configuration_that_was_mended_gets_its_all_clear_once() {
-    let world = Fake::new();
-    let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
-    let _ = pass::configuration(&world, Some(&mistakes)).await;
-    world.wait(5);
-    for _ in 0..3 {
-        let report = pass::configuration(&world, None).await;
-        assert!(report.is_complete());
-        world.wait(5);
-    }
-    assert_eq!(world.published.borrow().len(), 2);
-}
-
 /// What the function answers to an event, and the metrics that it writes.
 async fn answer(
     world: &Fake,
@@ -564,6 +550,34 @@ async fn answer(
     let metric = |line: &serde_json::Value| lines.push(line.clone());
     let answer = lambda::handle(world, Ok(&config), memory, &event, "watchdog", metric).await;
     (answer, lines)
+}
+
+#[tokio::test]
+async fn a_configuration_that_was_mended_gets_its_all_clear_once_and_for_certain() {
+    let (world, memory) = (Fake::new(), Memory::default());
+    let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
+    let told = || {
+        let ids = world.published.borrow();
+        ids.iter().filter(|id| id.contains("misconfigured")).count()
+    };
+    let _ = pass::configuration(&world, Some(&mistakes)).await;
+    assert_eq!(told(), 1);
+    let _ = answer(&world, &memory, r#"{"dry_run":true}"#).await;
+    assert_eq!(told(), 1, "a dry run tells nothing");
+    world.publish_fails.set(true);
+    let (report, _) = answer(&world, &memory, "{}").await;
+    assert_eq!(report.unwrap()["completed"], false);
+    world.publish_fails.set(false);
+    for _ in 0..3 {
+        world.wait(5);
+        let _ = answer(&world, &memory, "{}").await;
+        assert_eq!(told(), 2);
+    }
+    // What another process says of its configuration meanwhile is that one's affair.
+    let _ = pass::configuration(&world, Some(&mistakes)).await;
+    world.wait(5);
+    let _ = answer(&world, &memory, "{}").await;
+    assert_eq!(told(), 3);
 }
 
 #[tokio::test]

@@ -210,7 +210,7 @@ fn no_fault_costs_a_message_or_a_second_restart() {
         assert!(spots.iter().any(|spot| spot.action == action), "{action}");
     }
     if !all_faults() {
-        // The first GetItem is that of the configuration's own state.
+        // One GetItem reads the scheduler's state, the other that of the configuration.
         spots.retain(|spot| spot.nth == 0 || spot.action == "GetItem");
     }
     spots.sort();
