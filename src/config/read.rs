@@ -1,9 +1,9 @@
 //! The document's tables → [`Config`], with every mistake and its place.
 
 mod jobs;
+mod value;
 
 use jiff::SignedDuration;
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use toml_span::de_helpers::TableHelper;
 use toml_span::{DeserError, Deserialize, Error, ErrorKind, Span, Spanned, Value};
@@ -12,18 +12,15 @@ use super::{
     Alerts, Config, Cure, Ecs, EcsTarget, Endpoint, ErrorRules, Language, Limits, Mistake,
     Mistakes, Remediation, ReplicaCure, Scheduler, StaleAfter,
 };
-use crate::cron::Cron;
 use crate::line::{PatternKind, PatternSpec, Preset};
 use jobs::{JobTable, SilenceTable};
+use value::{FromText, LogGroup, Name, NonEmpty, Text, TopicArn};
 
 /// Log groups that one Insights query may name (StartQuery's own limit).
 const MOST_LOG_GROUPS: usize = 50;
 
 /// Jobs of one scheduler: each takes up some of the bounded state.
 const MOST_JOBS: usize = 150;
-
-/// Names are keys of the state table, parts of metric dimensions and of mail subjects.
-const LONGEST_NAME: usize = 100;
 
 /// Reads a document. `place` turns a line and column, both from 1, into words.
 pub fn document(text: &str, place: &dyn Fn(usize, usize) -> String) -> Result<Config, Mistakes> {
@@ -104,22 +101,6 @@ fn custom(span: Span, message: impl Into<String>) -> Error {
         kind: ErrorKind::Custom(message.into().into()),
         span,
         line_info: None,
-    }
-}
-
-/// A value that is written as text and parsed.
-trait FromText: Sized {
-    fn from_text(text: &str) -> Result<Self, String>;
-}
-
-struct Text<T>(T);
-
-impl<'de, T: FromText> Deserialize<'de> for Text<T> {
-    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
-        let span = value.span;
-        let text = value.take_string(None)?;
-        let parsed = T::from_text(&text).map_err(|message| custom(span, message))?;
-        Ok(Self(parsed))
     }
 }
 
@@ -624,184 +605,6 @@ impl<'de> Deserialize<'de> for Pattern {
             reader.mistake(span, error.to_string());
         }
         reader.finish(spec.map(Self))
-    }
-}
-
-struct NonEmpty(String);
-struct Name(String);
-struct LogGroup(String);
-struct TopicArn(String);
-
-impl FromText for NonEmpty {
-    fn from_text(text: &str) -> Result<Self, String> {
-        match text.trim() {
-            "" => Err("must not be empty".to_owned()),
-            text => Ok(Self(text.to_owned())),
-        }
-    }
-}
-
-impl FromText for Name {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-        if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(plain) {
-            return Err(format!(
-                "`{text}`: a scheduler's name has 1 to {LONGEST_NAME} letters, digits or `-`, `_`, `.`, `/`"
-            ));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl FromText for LogGroup {
-    /// Names as CreateLogGroup allows them, or ARNs; without the `:*` that the console copies.
-    fn from_text(text: &str) -> Result<Self, String> {
-        let text = text.trim_end_matches(":*");
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./#:".contains(c);
-        if text.is_empty() || text.len() > 2048 || !text.chars().all(plain) {
-            return Err(format!("`{text}` is no name or ARN of a log group"));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl FromText for TopicArn {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split(':').collect();
-        match parts.as_slice() {
-            ["arn", _, "sns", region, account, topic]
-                if !region.is_empty() && account.len() == 12 && !topic.is_empty() =>
-            {
-                Ok(Self(text.to_owned()))
-            }
-            _ => Err(format!(
-                "`{text}` is no SNS topic ARN (arn:aws:sns:REGION:ACCOUNT:NAME)"
-            )),
-        }
-    }
-}
-
-impl FromText for Endpoint {
-    fn from_text(text: &str) -> Result<Self, String> {
-        Self::parse(text, false)
-    }
-}
-
-impl FromText for SignedDuration {
-    fn from_text(text: &str) -> Result<Self, String> {
-        text.parse()
-            .map_err(|_| format!("`{text}` is no duration (such as 90s, 5m, 1h 30m)"))
-    }
-}
-
-impl FromText for StaleAfter {
-    fn from_text(text: &str) -> Result<Self, String> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        let fixed: SignedDuration =
-            FromText::from_text(text).map_err(|error| format!("{error}, nor \"auto\""))?;
-        if fixed < minutes(1) || fixed > hours(24) {
-            return Err("`stale_after` must lie between 1m and 24h".to_owned());
-        }
-        Ok(Self::Fixed(fixed))
-    }
-}
-
-impl FromText for TimeZone {
-    fn from_text(text: &str) -> Result<Self, String> {
-        TimeZone::get(text).map_err(|_| {
-            let known: Vec<String> = jiff::tz::db()
-                .available()
-                .map(|name| name.to_string())
-                .collect();
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            let near = nearest(text, &known);
-            // The list of all zones would hide the mistake.
-            let near = if near.contains("valid names:") {
-                ""
-            } else {
-                &near
-            };
-            format!("`{text}` is no time zone of the IANA database{near}")
-        })
-    }
-}
-
-impl FromText for Date {
-    fn from_text(text: &str) -> Result<Self, String> {
-        text.parse()
-            .map_err(|_| format!("`{text}` is no date (YYYY-MM-DD)"))
-    }
-}
-
-impl FromText for Cron {
-    fn from_text(text: &str) -> Result<Self, String> {
-        Cron::parse(text)
-    }
-}
-
-impl FromText for Preset {
-    fn from_text(text: &str) -> Result<Self, String> {
-        Preset::named(text).ok_or_else(|| {
-            format!(
-                "no preset is named `{text}`{}",
-                nearest(text, Preset::names())
-            )
-        })
-    }
-}
-
-/// One of several words.
-fn word<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Result<T, String> {
-    let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-    (words.iter())
-        .find(|(name, _)| *name == text)
-        .map(|(_, value)| *value)
-        .ok_or_else(|| format!("unknown {what} `{text}`{}", nearest(text, &known)))
-}
-
-impl FromText for Language {
-    fn from_text(text: &str) -> Result<Self, String> {
-        word("language", text, &[("en", Self::En), ("ja", Self::Ja)])
-    }
-}
-
-impl FromText for Cure {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let words = [
-            ("none", Self::None),
-            ("force-new-deployment", Self::ForceNewDeployment),
-            ("run-task", Self::RunTask),
-        ];
-        word("action", text, &words)
-    }
-}
-
-impl FromText for ReplicaCure {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let words = [("none", Self::None), ("stop-task", Self::StopTask)];
-        word("replica_action", text, &words)
-    }
-}
-
-impl FromText for PatternKind {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let words = [
-            ("heartbeat", Self::Banner),
-            ("idle", Self::Idle),
-            ("started", Self::Started),
-            ("ended", Self::Ended),
-            ("succeeded", Self::Succeeded),
-            ("failed", Self::Failed),
-            ("skipped", Self::Skipped),
-            ("boot", Self::Boot),
-            ("held", Self::Held),
-            ("released", Self::Released),
-            ("error", Self::Error),
-            ("other", Self::Other),
-        ];
-        word("kind", text, &words)
     }
 }
 

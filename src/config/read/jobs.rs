@@ -6,7 +6,8 @@ use jiff::tz::TimeZone;
 use regex::Regex;
 use toml_span::{DeserError, Deserialize, Span, Spanned, Value};
 
-use super::{FromText, NonEmpty, Reader, Text, custom, hours, minutes, word};
+use super::value::{FromText, NonEmpty, Text, word};
+use super::{Reader, custom, hours, minutes};
 use crate::condition::Condition;
 use crate::cron::Cron;
 use crate::job::{Job, Matcher, Window};
