@@ -8,7 +8,7 @@ use scheduler_watchdog::pass::{self, Report, Request};
 
 use crate::invariants::Violation;
 use crate::report::Figures;
-use crate::scenario::{Scenario, What};
+use crate::scenario::{Kind, Scenario, What};
 use crate::world::{Invocation, Town};
 
 /// The await points of a pass over a few schedulers; a pass is killed at one of so many.
@@ -63,6 +63,7 @@ pub fn run(scenario: &Scenario, tell: bool) -> Outcome {
     }
     let mut inspector = town.inspector.into_inner();
     inspector.figures.worlds = 1;
+    inspector.figures.of_tasks = u64::from(scenario.seed.kind == Kind::Tasks);
     inspector.figures.passes = passes;
     inspector.figures.scheduler_days = scenario.days * scenario.sites.len() as i64;
     Outcome {

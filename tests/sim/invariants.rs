@@ -12,7 +12,7 @@
 //! | `2 unknown`, `2 silence`, `2 storm` | no restart while the log or ECS is unknown, the service is off or deploying, a silence holds, or more than half of three schedulers are down |
 //! | `2 health` | no restart of a loop that ran within a minute by its application's own word |
 //! | `2 claim`, `2 caps` | one call for a claim, and none without; two restarts for an incident, three a day |
-//! | `2 needless`, `2 busy` | in a clear view no restart of a loop that lives, or that runs a job |
+//! | `2 needless`, `2 busy` | in a clear view no restart of a loop that lives, or that runs a job; no run by hand of a schedule that is heard, that starts tasks, or a task of which has not ended |
 //! | `3 claim`, `3 delivered`, `3 end` | nothing is sent before it is claimed; all that was claimed is delivered, a reminder perhaps by a newer one; nothing waits at the end |
 //! | `4 pace` | an hour at least before a reminder |
 //! | `5 pure`, `5 twice` | the same input gives the same decision; deciding again plans nothing |
@@ -23,6 +23,9 @@
 //!
 //! "Clear" leaves out 45 minutes after lines were lost or late; what a first long run or a run that
 //! was cut short looks like is counted, and no violation.
+//!
+//! Of scheduled tasks the same holds. Only the tasks that the schedule started count as its life, not
+//! those that were run by hand; no run waits for another, so none explains a silence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -433,6 +436,13 @@ impl<'a> Inspector<'a> {
         };
         let ok = |is_true: bool, why| if is_true { Ok(()) } else { Err(why) };
         match n.condition {
+            Condition::ServiceDown if setup.task_every.is_some() => {
+                let silent = truth.silent_for(now) > stale;
+                ok(
+                    silent && !truth.came_up(now - stale, now),
+                    "runs come about",
+                )
+            }
             Condition::ServiceDown => {
                 let down = !truth.has_task(now) || !truth.has_task(seen.now);
                 ok(down, "a task runs")
@@ -446,6 +456,13 @@ impl<'a> Inspector<'a> {
             }
             Condition::SchedulerSilent | Condition::LogsSilent | Condition::NeverSeen => {
                 let silent = truth.silent_for(now) > stale;
+                // With ECS in sight, what does not run is told as what it is.
+                let is_down = setup.task_every.is_some()
+                    && seen.facts.is_some()
+                    && (truth.last_beat(now)).is_some_and(|last| !truth.came_up(last, now));
+                if silent && is_down {
+                    return Err("no run comes about");
+                }
                 // A loop that prints its jobs' lines only is silent without them.
                 let nothing_to_say = !setup.idle_lines
                     && self.happened(site, n.since, now, |what| matches!(what, What::JobStuck(_)));
@@ -469,6 +486,7 @@ impl<'a> Inspector<'a> {
                     _ => ok(silent, "the loop lives"),
                 }
             }
+            Condition::ReplicaSilent if setup.task_every.is_some() => Err("there are no replicas"),
             Condition::ReplicaSilent => ok(truth.has_silent_task(now, stale), "all tasks beat"),
             Condition::JobOverdue => ok(
                 dues(&|index, due| {
@@ -585,7 +603,10 @@ impl<'a> Inspector<'a> {
         let at = seen.now;
         let beat = next.heartbeats.last;
         let excused = truth.is_excused(at);
-        let lives = truth.silent_for(at) < SignedDuration::from_mins(3);
+        // Two minutes more than the pause between two runs.
+        let every_run = self.scenario.sites[site].task_every.unwrap_or(1);
+        let fresh = SignedDuration::from_mins(2 + every_run);
+        let lives = truth.silent_for(at) < fresh;
         let failing = next
             .heartbeats
             .aborts
@@ -600,7 +621,7 @@ impl<'a> Inspector<'a> {
             && !failing
             && !quiet
             && beat > watched.last_seen_beat
-            && beat.is_some_and(|beat| at.duration_since(beat) < SignedDuration::from_mins(3));
+            && beat.is_some_and(|beat| at.duration_since(beat) < fresh);
         watched.last_seen_beat = beat;
         if !good {
             (watched.good_looks, watched.good_since, watched.last_good) = (0, None, None);
@@ -682,6 +703,7 @@ impl<'a> Inspector<'a> {
             && setup.stale_after.is_none()
             && setup.idle_lines
             && setup.ecs
+            && setup.task_every.is_none_or(|minutes| minutes == 1)
             && allowed <= self.stale_after(site) + SLACK
             && self.scenario.every == SignedDuration::from_mins(5);
         let seed = self.scenario.seed;
@@ -700,7 +722,13 @@ impl<'a> Inspector<'a> {
             let touches = event.concerns(site) && event.from <= now && event.until >= from;
             match event.what {
                 _ if !touches => {}
-                What::LoopDies { .. } | What::Failing | What::Down | What::LogsDie => troubles += 1,
+                What::LoopDies { .. }
+                | What::Failing
+                | What::Down
+                | What::LogsDie
+                | What::ScheduleOff
+                | What::TasksFail { .. }
+                | What::TasksMute { .. } => troubles += 1,
                 _ => return true,
             }
         }
@@ -762,8 +790,10 @@ impl<'a> Inspector<'a> {
             }
             None => self.violated("2 claim", now, format!("{claim:?} was not claimed")),
         }
+        // Tasks without a service are never off, and never deployed.
         let calm = seen.facts.as_ref().is_some_and(|facts| {
-            facts.desired > 0 && facts.deployments.len() == 1 && facts.deploying().is_none()
+            let settled = facts.deployments.len() == 1 && facts.deploying().is_none();
+            cure == CureKind::RunTask || (facts.desired > 0 && settled)
         });
         if !seen.log_known || !calm {
             let text = format!("{incident}: unknown, off or deploying");
@@ -783,7 +813,7 @@ impl<'a> Inspector<'a> {
             let age = health.last_run.map(|at| seen.now.duration_since(at));
             health.healthy && age.is_some_and(|age| age <= SLACK)
         };
-        if cure == CureKind::ForceNewDeployment && seen.health.as_ref().is_some_and(lives) {
+        if cure != CureKind::StopTask && seen.health.as_ref().is_some_and(lives) {
             let text = format!("{incident}: its endpoint has just told that it runs");
             self.violated("2 health", now, text);
         }
@@ -792,7 +822,7 @@ impl<'a> Inspector<'a> {
         }
         let blurred = self.is_blurred(site, now, now);
         let alive = truth.silent_for(now) < self.stale_after(site);
-        if cure == CureKind::ForceNewDeployment && alive {
+        if cure != CureKind::StopTask && alive {
             let seed = self.scenario.seed;
             self.figures.needless_restarts.push(seed);
             if !blurred {
@@ -801,6 +831,16 @@ impl<'a> Inspector<'a> {
         }
         if cure == CureKind::ForceNewDeployment && truth.waits_for(now).is_some() && !blurred {
             self.violated("2 busy", now, format!("{incident}: a run was killed"));
+        }
+        // What ECS shows is never blurred. A task can begin or end between the look and the call.
+        let is_so = |holds: &dyn Fn(Timestamp) -> bool| holds(seen.now) && holds(now);
+        let stale = self.stale_after(site);
+        if cure == CureKind::RunTask && is_so(&|at| truth.is_busy(at)) {
+            self.violated("2 busy", now, format!("{incident}: a task has not ended"));
+        }
+        if cure == CureKind::RunTask && is_so(&|at| truth.is_started(at - stale, at)) {
+            let text = format!("{incident}: the schedule starts tasks, and one more is no help");
+            self.violated("2 needless", now, text);
         }
         let restarts = &mut self.watched[site].restarts;
         restarts.push((now, incident.clone()));

@@ -1,8 +1,9 @@
 //! The watchdog through months that never were: seeded worlds drive the real pass and the real
 //! decision, and the truth is their judge.
 //!
-//! `cargo test --test sim -- --seeds 1000` runs the seeds from `--first` on. A seed that fails
-//! is made small and told as a story; `--seed N` tells it again.
+//! `cargo test --test sim -- --seeds 1000` runs the seeds from `--first` on: so many worlds of
+//! loops, and a tenth as many of scheduled tasks. A seed that fails is made small and told as a
+//! story; `--seed N` tells it again, `--kind tasks --seed N` one of scheduled tasks.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,24 +22,30 @@ mod world;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
 use report::Figures;
-use scenario::Scenario;
+use scenario::{Kind, Scenario, Seed};
 
 /// Worlds that a plain `cargo test` runs.
 const FEW: u64 = 40;
+
+/// Worlds of loops for one of scheduled tasks.
+const LOOPS_PER_TASKS: u64 = 10;
 
 #[derive(Parser)]
 #[command(
     about = "Runs the watchdog through seeded worlds, and checks what must hold at every step"
 )]
 struct Arguments {
-    /// How many worlds.
+    /// How many worlds of loops; a tenth as many of scheduled tasks are added.
     #[arg(long, default_value_t = FEW)]
     seeds: u64,
+    /// Only worlds of this kind, `--seeds` of them.
+    #[arg(long)]
+    kind: Option<Kind>,
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     first: u64,
@@ -62,6 +69,20 @@ struct Arguments {
     filter: Vec<String>,
 }
 
+impl Arguments {
+    fn worlds(&self) -> Vec<Seed> {
+        let of = |kind: Kind, count: u64| {
+            (self.first..self.first + count).map(move |number| Seed { kind, number })
+        };
+        match self.kind {
+            Some(kind) => of(kind, self.seeds).collect(),
+            None => of(Kind::Loops, self.seeds)
+                .chain(of(Kind::Tasks, self.seeds.div_ceil(LOOPS_PER_TASKS)))
+                .collect(),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let wanted =
@@ -70,8 +91,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match arguments.seed {
-        Some(seed) => story::tell(
-            seed,
+        Some(number) => story::tell(
+            Seed {
+                kind: arguments.kind.unwrap_or(Kind::Loops),
+                number,
+            },
             arguments.days,
             arguments.keep.as_deref(),
             arguments.all,
@@ -82,18 +106,14 @@ fn main() -> ExitCode {
 
 fn simulate(arguments: &Arguments) -> ExitCode {
     let began = Instant::now();
-    let next = AtomicU64::new(arguments.first);
-    let end = arguments.first + arguments.seeds;
+    let worlds = arguments.worlds();
+    let next = AtomicUsize::new(0);
     let all = Mutex::new((Figures::default(), Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        break;
-                    }
+                while let Some(&seed) = worlds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let scenario = Scenario::new(seed, arguments.days);
                     let outcome = drive::run(&scenario, false);
                     let (figures, failed) = &mut *all.lock().unwrap();
@@ -118,7 +138,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     if failed.is_empty() {
         ExitCode::SUCCESS
     } else {
-        println!("{} of {} worlds failed", failed.len(), arguments.seeds);
+        println!("{} of {} worlds failed", failed.len(), worlds.len());
         ExitCode::FAILURE
     }
 }

@@ -6,10 +6,14 @@ use std::fmt;
 use jiff::SignedDuration;
 use scheduler_watchdog::condition::Slot;
 
+use crate::scenario::Seed;
+
 /// What was counted.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     pub worlds: u64,
+    /// Of them those of scheduled tasks.
+    pub of_tasks: u64,
     pub scheduler_days: i64,
     pub passes: u64,
     pub looks: u64,
@@ -17,11 +21,11 @@ pub struct Figures {
     /// Messages that were sent again under the same id.
     pub repeated: u64,
     /// Restarts of a loop that lived, by the seeds of their worlds.
-    pub needless_restarts: Vec<u64>,
+    pub needless_restarts: Vec<Seed>,
     pub largest_state: usize,
     /// Seconds from the last heartbeat to the alert, with the seed of the world: in a clear view
     /// and at the defaults, in a clear view, and over all.
-    to_alert: [Vec<(i64, u64)>; 3],
+    to_alert: [Vec<(i64, Seed)>; 3],
     messages_per_incident: Vec<i64>,
     restarts_per_incident: Vec<i64>,
     /// By condition, and whether lost or late lines, or a first long run, explain them.
@@ -32,7 +36,7 @@ impl Figures {
     /// An outage was told in the world of a seed. `clear`: nothing but the one outage happened;
     /// `usual`: the silence of a scheduler in ECS with a heartbeat every minute, passes every five,
     /// `stale_after` learned, and no job that may be running.
-    pub fn alerted(&mut self, took: SignedDuration, seed: u64, clear: bool, usual: bool) {
+    pub fn alerted(&mut self, took: SignedDuration, seed: Seed, clear: bool, usual: bool) {
         let rows = [clear && usual, clear, true];
         for (row, _) in self
             .to_alert
@@ -53,6 +57,7 @@ impl Figures {
 
     pub fn add(&mut self, other: Self) {
         self.worlds += other.worlds;
+        self.of_tasks += other.of_tasks;
         self.scheduler_days += other.scheduler_days;
         self.passes += other.passes;
         self.looks += other.looks;
@@ -103,8 +108,8 @@ impl fmt::Display for Figures {
         let plain = |n: i64| n.to_string();
         writeln!(
             f,
-            "{} worlds, {} scheduler-days, {} passes, {} looks",
-            self.worlds, self.scheduler_days, self.passes, self.looks
+            "{} worlds ({} of scheduled tasks), {} scheduler-days, {} passes, {} looks",
+            self.worlds, self.of_tasks, self.scheduler_days, self.passes, self.looks
         )?;
         writeln!(
             f,
@@ -151,11 +156,11 @@ impl fmt::Display for Figures {
             "messages: {}, sent again under the same id: {}; largest state: {} bytes",
             self.messages, self.repeated, self.largest_state
         )?;
-        let seeds = |seeds: &[u64]| {
-            let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        let seeds = |seeds: &[Seed]| {
+            let seeds: Vec<String> = seeds.iter().map(Seed::to_string).collect();
             seeds.join(", ")
         };
-        let slowest: Vec<u64> = (self.to_alert.iter())
+        let slowest: Vec<Seed> = (self.to_alert.iter())
             .filter_map(|told| told.iter().max())
             .map(|(_, seed)| *seed)
             .collect();

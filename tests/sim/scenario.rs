@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
 use fastrand::Rng;
 use jiff::civil::{DateTime, Weekday};
 use jiff::tz::TimeZone;
@@ -40,10 +41,45 @@ impl Dice {
     }
 }
 
+/// What is watched in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Kind {
+    /// Schedulers that run in a loop.
+    Loops,
+    /// Schedulers each run of which is a task of its own, started by a schedule.
+    Tasks,
+}
+
+/// What a world is made from, and made from again. Each kind has seeds of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seed {
+    pub kind: Kind,
+    pub number: u64,
+}
+
+impl Seed {
+    /// The arguments that make its world again.
+    pub fn arguments(self) -> String {
+        match self.kind {
+            Kind::Loops => format!("--seed {}", self.number),
+            Kind::Tasks => format!("--kind tasks --seed {}", self.number),
+        }
+    }
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Loops => write!(f, "{}", self.number),
+            Kind::Tasks => write!(f, "{} of tasks", self.number),
+        }
+    }
+}
+
 /// A whole world.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    pub seed: u64,
+    pub seed: Seed,
     pub begin: Timestamp,
     pub days: i64,
     /// From one wake-up to the next.
@@ -58,6 +94,8 @@ pub struct Scenario {
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub name: String,
+    /// Minutes from one run to the next, where each is a task of its own; none for a loop.
+    pub task_every: Option<i64>,
     pub replicas: usize,
     /// `[scheduler.ecs]` is configured.
     pub ecs: bool,
@@ -181,6 +219,13 @@ pub enum What {
     Errors,
     /// Somebody asks to hear nothing.
     Silenced,
+    /// Somebody disables the schedule that starts the tasks, and enables it again.
+    ScheduleOff,
+    /// Tasks fail before the scheduler runs in them: the image cannot be pulled, or the process
+    /// ends at once.
+    TasksFail { pull: bool },
+    /// Tasks run without the scheduler: they end well, or hang until a person stops them.
+    TasksMute { hang: bool },
 
     /// Lines are late by up to so many seconds.
     Lag(u64),
@@ -243,6 +288,9 @@ impl What {
                 | Self::JobHangs(_)
                 | Self::Twice
                 | Self::Errors
+                | Self::ScheduleOff
+                | Self::TasksFail { .. }
+                | Self::TasksMute { .. }
         )
     }
 }
@@ -281,8 +329,12 @@ const fn job(name: &'static str, when: When, took: i64, background: bool) -> Job
 
 impl Scenario {
     /// The world of a seed.
-    pub fn new(seed: u64, days: i64) -> Self {
-        let rng = &mut Rng::with_seed(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5ca1_ab1e);
+    pub fn new(seed: Seed, days: i64) -> Self {
+        let salt = match seed.kind {
+            Kind::Loops => 0x5ca1_ab1e,
+            Kind::Tasks => 0x0ff1_0ad5,
+        };
+        let rng = &mut Rng::with_seed(seed.number.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ salt);
         // A year with both of Berlin's clock changes.
         let new_year = Timestamp::constant(1_767_225_600, 0);
         let begin = new_year + SignedDuration::from_hours(24 * rng.i64(0..365));
@@ -295,6 +347,10 @@ impl Scenario {
             0..88 => 1,
             88..95 => 2,
             _ => 4,
+        };
+        let setup = match seed.kind {
+            Kind::Loops => setup,
+            Kind::Tasks => task_setup,
         };
         let sites: Vec<Setup> = (0..schedulers).map(|index| setup(rng, index)).collect();
         let mut scenario = Self {
@@ -318,12 +374,16 @@ impl Scenario {
     }
 
     pub fn dice(&self) -> Dice {
-        Dice::new(self.seed)
+        Dice::new(self.seed.number)
     }
 
     fn happenings(&mut self, rng: &mut Rng) {
         for site in 0..self.sites.len() {
             for _ in 0..rng.usize(0..=self.days as usize / 3) {
+                let trouble = match self.seed.kind {
+                    Kind::Loops => trouble,
+                    Kind::Tasks => task_trouble,
+                };
                 let (what, least, most) = trouble(rng, &self.sites[site]);
                 self.happens(rng, Some(site), what, least, most);
             }
@@ -418,6 +478,7 @@ fn setup(rng: &mut Rng, index: usize) -> Setup {
     }
     Setup {
         name: format!("s{index}"),
+        task_every: None,
         replicas: [1, 1, 1, 1, 1, 1, 2, 3][rng.usize(0..8)],
         ecs,
         restarts: ecs && rng.u32(0..10) < 6,
@@ -458,6 +519,48 @@ fn trouble(rng: &mut Rng, setup: &Setup) -> (What, i64, i64) {
         24 if has_jobs => (What::JobHangs(job), 5, 900),
         25 if setup.replicas > 1 => (What::Twice, 10, 600),
         26 => (What::Silenced, 30, 1200),
+        _ => (What::Errors, 2, 60),
+    }
+}
+
+/// A scheduler whose every run is a task of its own.
+fn task_setup(rng: &mut Rng, index: usize) -> Setup {
+    let every = if rng.u32(0..4) > 0 { 1 } else { 5 };
+    let mut setup = setup(rng, index);
+    // It would end with its task.
+    setup.jobs.retain(|job| !job.background);
+    // What is due when no task is started never runs.
+    (setup.jobs).retain(|job| every == 1 || !matches!(job.when, When::Hourly(17)));
+    Setup {
+        task_every: Some(every),
+        replicas: 1,
+        ecs: true,
+        restarts: rng.u32(0..10) < 6,
+        stops_tasks: false,
+        // Not as short as the pause between two runs.
+        stale_after: setup.stale_after.filter(|stale| every == 1 || *stale > 5),
+        drifts: false,
+        ..setup
+    }
+}
+
+/// What happens to such a scheduler, and for how many minutes.
+fn task_trouble(rng: &mut Rng, setup: &Setup) -> (What, i64, i64) {
+    let job = rng.usize(0..setup.jobs.len().max(1));
+    let has_jobs = !setup.jobs.is_empty();
+    let other = rng.bool();
+    match rng.u32(0..24) {
+        0..6 => (What::ScheduleOff, 2, 900),
+        6..10 => (What::TasksFail { pull: other }, 2, 300),
+        // ECS lists a hundred tasks that run, and of the schedule's no more hang.
+        10..13 => (What::TasksMute { hang: other }, 2, 90),
+        13..15 => (What::Failing, 2, 300),
+        15 => (What::LogsDie, 2, 120),
+        16..18 if has_jobs => (What::JobStuck(job), 5, 3000),
+        18 if has_jobs && setup.at_end => (What::JobFails(job), 5, 3000),
+        19..21 if has_jobs => (What::JobHangs(job), 5, 900),
+        21 => (What::Twice, 10, 600),
+        22 => (What::Silenced, 30, 1200),
         _ => (What::Errors, 2, 60),
     }
 }
@@ -508,18 +611,18 @@ impl Setup {
             text.push_str("health_url = \"https://app.example/health\"\n");
         }
         if self.ecs {
-            let action = if self.restarts {
-                "force-new-deployment"
-            } else {
-                "none"
+            let (target, cure) = match self.task_every {
+                Some(_) => ("task_definition", "run-task"),
+                None => ("service", "force-new-deployment"),
             };
+            let action = if self.restarts { cure } else { "none" };
             let replica = if self.stops_tasks {
                 "stop-task"
             } else {
                 "none"
             };
             text.push_str(&format!(
-                "[scheduler.ecs]\ncluster = \"c\"\nservice = \"{}\"\ncontainer = \"app\"\n\
+                "[scheduler.ecs]\ncluster = \"c\"\n{target} = \"{}\"\ncontainer = \"app\"\n\
                  [scheduler.remediation]\naction = \"{action}\"\nreplica_action = \"{replica}\"\n",
                 self.name
             ));

@@ -6,14 +6,14 @@ use jiff::SignedDuration;
 
 use crate::drive::{self, Outcome};
 use crate::invariants::Violation;
-use crate::scenario::{CALM_END, Scenario};
+use crate::scenario::{CALM_END, Scenario, Seed};
 
 /// Lines of the story before the violation that are shown.
 const MOST_LINES: usize = 40;
 
 /// Leaves out what the violation does not need: days, events, jobs; then tells the story and
 /// how to see it again.
-pub fn shrink(seed: u64, days: i64, violation: &Violation) {
+pub fn shrink(seed: Seed, days: i64, violation: &Violation) {
     let fails = |scenario: &Scenario| {
         let found = drive::run(scenario, false).violation;
         found.filter(|found| found.check == violation.check)
@@ -52,11 +52,12 @@ pub fn shrink(seed: u64, days: i64, violation: &Violation) {
     } else {
         kept.join(",")
     };
-    println!("again: cargo test --test sim -- --seed {seed} --days {days} --keep {kept} --all");
+    let world = seed.arguments();
+    println!("again: cargo test --test sim -- {world} --days {days} --keep {kept} --all");
 }
 
 /// Tells a seed's story.
-pub fn tell(seed: u64, days: i64, keep: Option<&str>, all: bool) -> ExitCode {
+pub fn tell(seed: Seed, days: i64, keep: Option<&str>, all: bool) -> ExitCode {
     let mut scenario = Scenario::new(seed, days);
     if let Some(keep) = keep {
         let numbers: Vec<usize> = keep

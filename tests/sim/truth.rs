@@ -1,6 +1,8 @@
 //! What really happens at one scheduler: its service, tasks, loops and jobs, minute by minute,
 //! and what they print. The watchdog sees of it only what the world shows.
 
+mod tasks;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -186,9 +188,12 @@ impl Printed {
 pub struct Task {
     pub id: String,
     stream: Arc<str>,
-    deployment: String,
+    /// The deployment's id, the schedule, or the token of a run by hand.
+    started_by: String,
     pub started_at: Timestamp,
     stopped_at: Option<Timestamp>,
+    /// How its process ends, once that is known.
+    exit: Option<i32>,
     reason: &'static str,
     next_turn: Timestamp,
     /// The loop is dead; the container lives on.
@@ -211,6 +216,11 @@ impl Task {
 
     fn is_gone(&self) -> bool {
         self.stopped_at.is_some()
+    }
+
+    /// Its process began: the image was there.
+    fn has_process(&self) -> bool {
+        self.stopped_at != Some(self.started_at)
     }
 
     /// Ends what it does; nothing that it would have printed later is printed.
@@ -262,7 +272,7 @@ pub struct Site {
     printed: VecDeque<Printed>,
     lost: u64,
     /// The newest heartbeats that were printed and that the log service was sent, some of them
-    /// in the minute that has just begun.
+    /// in the minute that has just begun. A run by hand is no sign of life of its schedule.
     beats: VecDeque<Timestamp>,
     /// The newest turns of a loop that did not abort, some of them in the minute that has just
     /// begun.
@@ -309,6 +319,9 @@ impl Site {
             errors: VecDeque::new(),
             setup,
         };
+        if site.setup.task_every.is_some() {
+            return site;
+        }
         site.deploy(born);
         for _ in 0..site.setup.replicas {
             site.start_task(born);
@@ -325,10 +338,16 @@ impl Site {
         while self.minute <= now {
             let minute = self.minute;
             self.happenings(minute);
-            self.keep_running(minute);
+            match self.setup.task_every {
+                Some(every) => self.keep_schedule(minute, every),
+                None => self.keep_running(minute),
+            }
             self.expect(minute);
             for index in 0..self.tasks.len() {
-                self.turns(index, minute);
+                match self.setup.task_every {
+                    Some(_) => self.run_once(index, minute),
+                    None => self.turns(index, minute),
+                }
             }
             self.flush(minute + MINUTE);
             self.minute = minute + MINUTE;
@@ -395,6 +414,9 @@ impl Site {
         let at = event.until;
         let broken = (self.tasks.iter()).any(|task| !task.is_gone() && (task.dead || task.hung));
         match event.what {
+            What::JobHangs(_) | What::TasksMute { .. } if self.setup.task_every.is_some() => {
+                self.stop_hung(at);
+            }
             What::LoopDies { .. } | What::JobHangs(_) if broken => drop(self.deploy(at)),
             What::StuckDeployment => drop(self.deploy(at)),
             What::ReplicaDies => {
@@ -467,9 +489,10 @@ impl Site {
         self.tasks.push(Task {
             stream: format!("app/app/{id}").into(),
             id,
-            deployment: self.deployments[0].id.clone(),
+            started_by: self.deployments[0].id.clone(),
             started_at,
             stopped_at: None,
+            exit: Some(1),
             reason: "",
             next_turn: started_at + boot,
             dead: self.dead_on_arrival(started_at),
@@ -492,7 +515,7 @@ impl Site {
         let primary = self.deployments[0].id.clone();
         let down = self.is_on(minute, |what| what == What::Down);
         let stuck = self.stuck.as_ref() == Some(&primary);
-        let own = |task: &&Task| !task.is_gone() && task.deployment == primary;
+        let own = |task: &&Task| !task.is_gone() && task.started_by == primary;
         let mut have = self.tasks.iter().filter(own).count();
         if stuck || down {
             self.deployments[0].failed_tasks += 1;
@@ -509,7 +532,7 @@ impl Site {
             |task: &&Task| own(task) && minute.duration_since(task.started_at).as_secs() > 30;
         let ready = self.tasks.iter().filter(steady).count() >= self.desired as usize;
         let others: Vec<usize> = (self.tasks.iter().enumerate())
-            .filter(|(_, task)| !task.is_gone() && task.deployment != primary)
+            .filter(|(_, task)| !task.is_gone() && task.started_by != primary)
             .map(|(index, _)| index)
             .collect();
         if ready && !stuck && others.is_empty() {
@@ -579,7 +602,10 @@ impl Site {
         let mut worked = false;
         for job in 0..self.setup.jobs.len() {
             let setup = self.setup.jobs[job].clone();
-            let stuck = || self.is_on(at, |what| what == What::JobStuck(job));
+            let stuck = || {
+                self.is_on(at, |what| what == What::JobStuck(job))
+                    || self.is_on(at, |what| what == What::JobHangs(job)) && self.is_locked()
+            };
             if !setup.when.matches(wall) || stuck() {
                 continue;
             }
@@ -630,7 +656,7 @@ impl Site {
             {
                 (due.line_at, due.failed) = (Some(line_at), failed);
             }
-            if waits > MINUTE {
+            if waits > MINUTE && self.setup.task_every.is_none() {
                 self.tasks[index].wait = Some(Wait {
                     job,
                     since: began,
@@ -683,7 +709,9 @@ impl Site {
                         beats[0] = beats[1];
                     }
                     beats[1] = Some(line.at);
-                    self.beats.push_back(line.at);
+                    if self.setup.task_every.is_none() || self.tasks[index].is_of_schedule() {
+                        self.beats.push_back(line.at);
+                    }
                     if self.beats.len() > MOST_BEATS {
                         self.beats.pop_front();
                     }
@@ -759,7 +787,7 @@ impl Site {
             .min();
         let newest = dead.unwrap_or(newest);
         (self.tasks.iter())
-            .filter(|task| task.started_at <= newest)
+            .filter(|task| task.started_at <= newest && task.has_process())
             .map(|task| {
                 let last = task.stopped_at.map_or(newest, |at| at.min(newest));
                 (task.stream.to_string(), last)
@@ -780,9 +808,9 @@ impl Site {
                 };
                 TaskFacts {
                     id: task.id.clone(),
-                    started_by: task.deployment.clone(),
+                    started_by: task.started_by.clone(),
                     last_status: status.to_owned(),
-                    started_at: Some(task.started_at).filter(|at| *at <= now),
+                    started_at: Some(task.started_at).filter(|at| *at <= now && task.has_process()),
                     stopped_at: stopped,
                     stop_code: String::new(),
                     stopped_reason: stopped.map(|_| task.reason.to_owned()).unwrap_or_default(),
@@ -790,7 +818,7 @@ impl Site {
                     containers: vec![Container {
                         name: "app".to_owned(),
                         image: "registry.example/app@sha256:0123".to_owned(),
-                        exit_code: stopped.map(|_| 1),
+                        exit_code: stopped.and(task.exit),
                         reason: String::new(),
                     }],
                 }
@@ -810,8 +838,11 @@ impl Site {
     /// notes its time where all tasks find it; more than five minutes later that is no health.
     pub fn health(&self, now: Timestamp) -> Option<Health> {
         let last_run = self.turns.iter().copied().filter(|at| *at <= now).max();
-        let healthy = last_run.is_some_and(|at| now.duration_since(at) <= MINUTE * 5);
-        self.has_task(now).then_some(Health { healthy, last_run })
+        let every = MINUTE * self.setup.task_every.unwrap_or(1) as i32;
+        let healthy = last_run.is_some_and(|at| now.duration_since(at) <= MINUTE * 4 + every);
+        // Of scheduled tasks the web service tells, which runs all the time.
+        (self.has_task(now) || self.setup.task_every.is_some())
+            .then_some(Health { healthy, last_run })
     }
 
     /// The newest heartbeat that has arrived at `now`, if nothing delayed it.
@@ -854,6 +885,9 @@ impl Site {
         if !self.setup.ecs {
             return false;
         }
+        if self.setup.task_every.is_some() {
+            return self.all_begin(now);
+        }
         let newest = &self.deployments[0];
         let deploying = newest.rollout == "IN_PROGRESS"
             && now.duration_since(newest.created_at) < STUCK_AFTER + MINUTE;
@@ -864,7 +898,7 @@ impl Site {
 
     /// The oldest deployment in progress.
     pub fn deploying_since(&self) -> Option<Timestamp> {
-        let newest = &self.deployments[0];
+        let newest = self.deployments.first()?;
         (newest.rollout == "IN_PROGRESS").then_some(newest.created_at)
     }
 

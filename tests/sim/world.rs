@@ -340,9 +340,10 @@ impl World for Invocation<'_, '_> {
 
     async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>> {
         self.part().await;
-        let EcsTarget::Service(name) = &ecs.target else {
-            return None;
-        };
+        let (EcsTarget::Service(name)
+        | EcsTarget::TaskDefinition {
+            definition: name, ..
+        }) = &ecs.target;
         let site = self.town.site_of(name);
         let no_answer = self.town.obstacle(|what| match what {
             What::NoEcs(obstacle, odds) => Some((obstacle, odds)),
@@ -452,7 +453,8 @@ impl World for Invocation<'_, '_> {
                     truth.stop_task(remediation.task.as_deref().unwrap_or_default(), now);
                     None
                 }
-                CureKind::ForceNewDeployment | CureKind::RunTask => Some(truth.deploy(now)),
+                CureKind::ForceNewDeployment => Some(truth.deploy(now)),
+                CureKind::RunTask => Some(truth.run_task(&remediation.token, now)),
             }
         };
         self.part().await;
