@@ -298,6 +298,22 @@ fn tasks_that_fail_are_told_with_their_reasons() {
     }
 }
 
+/// With `--whisper` the last tasks that ran well had nothing to say, if nothing was due.
+#[test]
+fn a_task_that_ran_without_a_word_does_not_hide_that_all_after_it_fail() {
+    let mut schedule = after_half_an_hour("");
+    schedule.task(30);
+    for minute in 31..40 {
+        schedule.task(minute).containers[0].exit_code = Some(2);
+    }
+    let plan = schedule.pass(36);
+    assert_eq!(
+        told(std::slice::from_ref(&plan)),
+        [(Condition::ServiceDown, Occasion::Opened)]
+    );
+    assert_eq!(runs_of(&plan), (5, 5, 0));
+}
+
 /// What stands beside the scheduler in its task is killed with it, and proves nothing.
 #[test]
 fn only_the_schedulers_own_exit_code_counts() {
