@@ -361,10 +361,7 @@ impl<'a> Inspector<'a> {
     fn opened(&mut self, site: usize, truth: &Site, n: &Notification, next: &State, seen: &Seen) {
         let now = n.at;
         let slot = n.condition.slot();
-        let allowed = (n.proof.iter()).find_map(|fact| match fact {
-            Fact::Allowed { seconds } => Some(SignedDuration::from_secs(*seconds)),
-            _ => None,
-        });
+        let allowed = allowed_by(n);
         // Runs that abort prove no silence; they are told after almost as long.
         let usual = self.config.schedulers[site].stale_after;
         let stale = (next.heartbeats.stale_after(usual)).max(SignedDuration::from_mins(10));
@@ -456,10 +453,15 @@ impl<'a> Inspector<'a> {
             }
             Condition::SchedulerSilent | Condition::LogsSilent | Condition::NeverSeen => {
                 let silent = truth.silent_for(now) > stale;
-                // With ECS in sight, what does not run is told as what it is.
+                // With ECS in sight, what does not run is told as what it is. A task can begin
+                // between the look at the clock and the one at ECS.
+                let comes_up = |lately: SignedDuration| {
+                    let from = seen.now - lately;
+                    truth.came_up(from, seen.now) || truth.came_up(from, now + SLACK)
+                };
                 let is_down = setup.task_every.is_some()
                     && seen.facts.is_some()
-                    && (truth.last_beat(now)).is_some_and(|last| !truth.came_up(last, now));
+                    && allowed_by(n).is_some_and(|lately| !comes_up(lately));
                 if silent && is_down {
                     return Err("no run comes about");
                 }
@@ -893,6 +895,14 @@ impl<'a> Inspector<'a> {
         }
         let _ = truth;
     }
+}
+
+/// The silence that was allowed, by a message's own proof.
+fn allowed_by(n: &Notification) -> Option<SignedDuration> {
+    (n.proof.iter()).find_map(|fact| match fact {
+        Fact::Allowed { seconds } => Some(SignedDuration::from_secs(*seconds)),
+        _ => None,
+    })
 }
 
 /// A run whose task was stopped on purpose leaves a start without an end.
