@@ -7,6 +7,7 @@
 //! | `1 bound` | where nothing else happened within 40 minutes, and nothing was withheld, the alert comes within the allowed silence, one interval (two with a health endpoint), the overlap and a minute after the last heartbeat; of runs that abort, after the end of a run that the loop waited for |
 //! | `1 once`, `1 order` | one `opened` for an incident, first of its messages; nothing after `resolved`; no outage twice |
 //! | `1 all-clear` | no `resolved` of the loop without a heartbeat since `opened`, unless it was switched off |
+//! | `1 life` | no line of a run by hand is taken for a heartbeat of the schedule, where the call was answered |
 //! | `1 over` | after more than four good looks in a row the incident is over; a flapping one, 30 minutes and two intervals later |
 //! | `1 end` | in the calm at the end of a world no incident of the loop is left |
 //! | `2 unknown`, `2 silence`, `2 storm` | no restart while the log or ECS is unknown, the service is off or deploying, a silence holds, or more than half of three schedulers are down |
@@ -246,6 +247,7 @@ impl<'a> Inspector<'a> {
                 self.planned(site, truth, notification, next, seen);
             }
         }
+        self.must_be_its_own(site, truth, seen, next);
         self.must_be_told(site, truth, seen, next, now);
         self.must_be_over(site, truth, seen, next);
     }
@@ -549,6 +551,24 @@ impl<'a> Inspector<'a> {
             }
             Condition::Misconfigured => Err("the configuration is good"),
             Condition::TestAlert => Err("nobody asked for a test"),
+        }
+    }
+
+    /// Invariant 1: a run by hand does not show that a schedule lives. A task whose call was not
+    /// answered cannot be told from others at first.
+    fn must_be_its_own(&mut self, site: usize, truth: &Site, seen: &Seen, next: &State) {
+        let Some(last) = next.heartbeats.last else {
+            return;
+        };
+        let at = seen.now;
+        let lately = at.duration_since(last) < LONGEST_OVERLAP;
+        let unanswered = self.happened(site, at - DAY, at, |what| {
+            matches!(what, What::NoRestart { .. } | What::Killed(_))
+        });
+        let of_tasks = self.scenario.sites[site].task_every.is_some();
+        if of_tasks && lately && !unanswered && !truth.is_beat(last) {
+            let text = format!("s{site}: {last} is no heartbeat of the schedule");
+            self.violated("1 life", at, text);
         }
     }
 

@@ -152,6 +152,11 @@ impl Site {
             .any(|task| task.is_of_schedule() && task.started_at > after && task.started_at <= now)
     }
 
+    /// Whether a line of such a time is of a task that the schedule started.
+    pub fn is_beat(&self, at: Timestamp) -> bool {
+        self.beats.contains(&at)
+    }
+
     /// Whether no task since the last heartbeat had the time to speak.
     pub(super) fn all_begin(&self, now: Timestamp) -> bool {
         let Some(last) = self.last_beat(now) else {
