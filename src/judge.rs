@@ -19,7 +19,7 @@ use crate::history::task_of;
 use crate::message::safe;
 use crate::plan::Reason;
 use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
-use crate::state::{Attempt, State};
+use crate::state::{Attempt, Incident, State};
 
 /// A scheduler that gave no heartbeat for this long after the watchdog's first look has never
 /// been seen.
@@ -113,7 +113,9 @@ pub fn wanted(
             .any(|i| i.slot == slot && i.is_open())
     };
     let needs_ecs = open(Slot::Loop) || open(Slot::Replica) || open(Slot::Deployment);
-    let blind_ecs = state.blind.contains_key(ECS);
+    // Until it is told that ECS can be seen again, one look after the other must show it.
+    let blind_ecs = state.blind.contains_key(ECS)
+        || (state.incident(Slot::Watchdog, Some(ECS))).is_some_and(Incident::is_open);
     let unproven = state.restarts.attempts.iter().any(Attempt::is_open);
     Wanted {
         probe: silent,

@@ -411,7 +411,8 @@ COLUMNS = ["mutants", "caught", "timeout", "missed", "explained", "unviable", "n
 def score(count):
     """The part that was noticed, of what could be: what is explained counts neither way."""
     found = count["caught"] + count["timeout"]
-    return 100 * found / (found + count["missed"]) if found + count["missed"] else None
+    tried = found + count["missed"]
+    return 100 * found / tried if tried else None
 
 
 def print_table(files):
@@ -419,7 +420,9 @@ def print_table(files):
     for file, count in files.items():
         if count["mutants"] == count["not_tried"] + count["unviable"] + count["not_woven"]:
             continue
-        print(f"{file:<28}" + "".join(f"{count[column]:>10}" for column in COLUMNS) + f"{score(count):>8.1f} %")
+        noticed = score(count)
+        shown = "-" if noticed is None else f"{noticed:.1f} %"
+        print(f"{file:<28}" + "".join(f"{count[column]:>10}" for column in COLUMNS) + f"{shown:>10}")
 
 
 def record(files, total):

@@ -1388,6 +1388,21 @@ fn an_outage_that_comes_and_goes_is_told_as_flapping() {
     assert_eq!(occasions(&quiet), [(Condition::SchedulerSilent, Resolved)]);
 }
 
+/// Nothing is held back of it: there is nothing to tell.
+#[test]
+fn an_outage_that_was_better_for_a_moment_is_not_called_flapping() {
+    let mut stage = falls_silent("after = \"24h\"");
+    assert_eq!(
+        occasions(&stage.passes(1)),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+    stage.push(TASK, minutes(4), Kind::Heartbeat(Pulse::Idle), "idle");
+    assert_eq!(stage.wait(5).pass().reason, Reason::Recovering);
+    let back = stage.wait(5).pass();
+    assert_eq!(back.conditions, [Condition::SchedulerSilent], "{back}");
+    assert_eq!((back.withheld, back.notifications), (vec![], vec![]));
+}
+
 /// It was better for a moment, just when it was time for a reminder: that is told at once, so that
 /// there is nothing left to tell when the same is decided again.
 #[test]

@@ -226,6 +226,26 @@ fn blindness_of_ecs_is_over_when_ecs_answers_although_the_log_does_not() {
     assert_eq!(occasions(&stage.passes(2)), over);
 }
 
+/// Nothing else may ask for ECS by then: what was told asks until its all-clear.
+#[test]
+fn blindness_of_ecs_is_over_although_the_loop_has_been_well_for_long() {
+    let mut stage = falls_silent("");
+    stage.service = Observed::Unknown(unknown(Obstacle::Denied));
+    stage.passes(3);
+    stage.beats(TASK, 60);
+    let over = [(Condition::SchedulerSilent, Occasion::Resolved)];
+    assert_eq!(occasions(&stage.passes(5)), over);
+    let since = stage.now - minutes(60 * 48);
+    stage.service = Observed::Known(crate::stage::facts(&[TASK], since));
+    let over = [(Condition::WatchdogBlind, Occasion::Resolved)];
+    assert_eq!(occasions(&stage.passes(2)), over);
+    stage.wait(5);
+    assert!(
+        stage.snapshot().service.is_none(),
+        "a healthy pass is cheap"
+    );
+}
+
 #[test]
 fn what_waits_for_a_second_look_is_forgotten_when_that_look_is_good() {
     let mut stage = falls_silent("");
