@@ -13,7 +13,7 @@
 //! | `2 unknown`, `2 silence`, `2 storm` | no restart while the log or ECS is unknown, the service is off or deploying, a silence holds, or more than half of three schedulers are down |
 //! | `2 health` | no restart of a loop that ran within a minute by its application's own word |
 //! | `2 claim`, `2 caps` | one call for a claim, and none without; two restarts for an incident, three a day |
-//! | `2 needless`, `2 busy` | in a clear view no restart of a loop that lives, or that runs a job; no run by hand of a schedule that is heard, that starts tasks, or a task of which has not ended |
+//! | `2 needless`, `2 busy` | in a clear view no restart of a loop that lives, or that runs a job; no run by hand of a schedule that starts tasks, or a task of which has not ended |
 //! | `3 claim`, `3 delivered`, `3 end` | nothing is sent before it is claimed; all that was claimed is delivered, a reminder perhaps by a newer one; nothing waits at the end |
 //! | `4 pace` | an hour at least before a reminder |
 //! | `5 pure`, `5 twice` | the same input gives the same decision; deciding again plans nothing |
@@ -843,26 +843,31 @@ impl<'a> Inspector<'a> {
             return;
         }
         let blurred = self.is_blurred(site, now, now);
-        let alive = truth.silent_for(now) < self.stale_after(site);
-        if cure != CureKind::StopTask && alive {
-            let seed = self.scenario.seed;
-            self.figures.needless_restarts.push(seed);
-            if !blurred {
-                self.violated("2 needless", now, format!("{incident}: the loop lives"));
-            }
-        }
-        if cure == CureKind::ForceNewDeployment && truth.waits_for(now).is_some() && !blurred {
-            self.violated("2 busy", now, format!("{incident}: a run was killed"));
-        }
         // What ECS shows is never blurred. A task can begin or end between the look and the call.
         let is_so = |holds: &dyn Fn(Timestamp) -> bool| holds(seen.now) && holds(now);
         let stale = self.stale_after(site);
-        if cure == CureKind::RunTask && is_so(&|at| truth.is_busy(at)) {
-            self.violated("2 busy", now, format!("{incident}: a task has not ended"));
+        let (needless, busy) = match cure {
+            CureKind::StopTask => (None, None),
+            CureKind::ForceNewDeployment => (
+                (truth.silent_for(now) < stale).then_some("the loop lives"),
+                (!blurred && truth.waits_for(now).is_some()).then_some("a run was killed"),
+            ),
+            // The last task may have spoken just now: if nothing was started after it, one more helps.
+            CureKind::RunTask => (
+                is_so(&|at| truth.is_started(at - stale, at))
+                    .then_some("the schedule starts tasks"),
+                is_so(&|at| truth.is_busy(at)).then_some("a task has not ended"),
+            ),
+        };
+        if let Some(why) = needless {
+            let seed = self.scenario.seed;
+            self.figures.needless_restarts.push(seed);
+            if !blurred || cure == CureKind::RunTask {
+                self.violated("2 needless", now, format!("{incident}: {why}"));
+            }
         }
-        if cure == CureKind::RunTask && is_so(&|at| truth.is_started(at - stale, at)) {
-            let text = format!("{incident}: the schedule starts tasks, and one more is no help");
-            self.violated("2 needless", now, text);
+        if let Some(why) = busy {
+            self.violated("2 busy", now, format!("{incident}: {why}"));
         }
         let restarts = &mut self.watched[site].restarts;
         restarts.push((now, incident.clone()));

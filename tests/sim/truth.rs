@@ -871,13 +871,16 @@ impl Site {
             .find(|wait| wait.until > now)
     }
 
-    /// Since when it is silent, or the end of a newer run that a loop waited for.
+    /// Since when it is silent, or the end of a newer run that a loop waited for; of tasks, when the
+    /// first run that could abort was still to come.
     pub fn lived_until(&self, now: Timestamp) -> Option<Timestamp> {
         let ends = (self.tasks.iter())
             .filter_map(|task| task.wait)
             .map(|wait| wait.until);
-        self.silent_since(now)
+        let pause = MINUTE * (self.setup.task_every.unwrap_or(1) as i32 - 1);
+        (self.silent_since(now))
             .max(ends.filter(|end| *end <= now).max())
+            .map(|at| at + pause)
     }
 
     /// A deployment or a new task excuses a silence.
