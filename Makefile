@@ -1,7 +1,7 @@
 # Everything a fresh machine with Rust (cargo) and Python 3 needs.
 #
 #   make test      all checks and all tests; the first run installs the tools and takes several minutes
-#   make simulate  10,000 seeded worlds of 30 days drive the watchdog; SEEDS=… for more or fewer
+#   make simulate  11,000 seeded worlds of 30 days drive the watchdog; SEEDS=… for more or fewer
 #   make proof     everything that proves what is promised, at length, and one table; PARTS=… for some of it
 #   make mutants   breaks the pure core in thousands of small ways and names those that no test notices
 #   make explore   the tests ten times over, with new cases for the property tests each time
@@ -138,7 +138,7 @@ PARTS ?=
 proof:
 	$(PYTHON) tools/proof.py $(PARTS)
 
-# Worlds of 30 days, each made from its seed. A seed that fails is made small and told as a story.
+# Worlds of 30 days, each made from its seed, and a tenth as many of scheduled tasks. A seed that fails is made small and told as a story.
 SEEDS ?= 10000
 FEWER_SEEDS ?= 1000
 FIRST_SEED ?= 1

@@ -30,7 +30,7 @@ def setting(name, default):
 
 
 def worlds(output):
-    ran = re.search(r"^(\d+) worlds, (\d+) scheduler-days", output, re.MULTILINE)
+    ran = re.search(r"^(\d+) worlds \(\d+ of scheduled tasks\), (\d+) scheduler-days", output, re.MULTILINE)
     failed = re.search(r"^(\d+) of \d+ worlds failed", output, re.MULTILINE)
     return ran and f"{int(ran[1]):,} worlds, {int(ran[2]):,} scheduler-days, {failed[1] if failed else 0} violations"
 

@@ -28,23 +28,26 @@
 //! Of scheduled tasks the same holds. Only the tasks that the schedule started count as its life, not
 //! those that were run by hand; no run waits for another, so none explains a silence.
 
+mod alarm;
+mod restart;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use scheduler_watchdog::condition::{Condition, Fact, Slot};
+use scheduler_watchdog::condition::{Condition, Slot};
 use scheduler_watchdog::config::{Config, Scheduler};
 use scheduler_watchdog::decide::decide;
-use scheduler_watchdog::health::Health;
 use scheduler_watchdog::message::Message;
-use scheduler_watchdog::plan::{CureKind, Notification, Occasion, Remediation};
+use scheduler_watchdog::plan::{Notification, Occasion};
 use scheduler_watchdog::snapshot::Snapshot;
 use scheduler_watchdog::state::{MOST_BYTES, Outcome, Phase, State};
 
 use crate::report::Figures;
 use crate::scenario::{Scenario, What};
-use crate::truth::{Site, Wait, floor};
+use crate::truth::Site;
 use crate::world::Seen;
+use alarm::{CUT_SHORT, LONG_RUN, allowed_by};
 
 /// Beyond the bounds of the design: a pass takes some seconds, and a line a few to arrive.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
@@ -414,146 +417,6 @@ impl<'a> Inspector<'a> {
         SignedDuration::from_mins(self.scenario.sites[site].stale_after.unwrap_or(5))
     }
 
-    fn is_true(
-        &self,
-        site: usize,
-        truth: &Site,
-        n: &Notification,
-        seen: &Seen,
-    ) -> Result<(), &'static str> {
-        let now = n.at;
-        let setup = &self.scenario.sites[site];
-        let stale = self.stale_after(site);
-        let job = n
-            .subject
-            .as_ref()
-            .and_then(|name| (setup.jobs.iter()).position(|job| job.name == name));
-        let dues = |such: &dyn Fn(usize, &crate::truth::Due) -> bool| {
-            (truth.dues.iter().enumerate())
-                .filter(|(index, _)| job.is_none_or(|only| only == *index))
-                .any(|(index, dues)| dues.iter().rev().any(|due| such(index, due)))
-        };
-        let ok = |is_true: bool, why| if is_true { Ok(()) } else { Err(why) };
-        match n.condition {
-            Condition::ServiceDown if setup.task_every.is_some() => {
-                let silent = truth.silent_for(now) > stale;
-                ok(
-                    silent && !truth.came_up(now - stale, now),
-                    "runs come about",
-                )
-            }
-            Condition::ServiceDown => {
-                let down = !truth.has_task(now) || !truth.has_task(seen.now);
-                ok(down, "a task runs")
-            }
-            Condition::SchedulerFailing => {
-                // Runs that abort for almost as long as a silence may last.
-                let silent = truth.silent_for(now) > stale - SignedDuration::from_mins(2);
-                // Or did so until a moment ago: the first run after them may still abort.
-                let just_now = self.happened(site, now - stale, now, |what| what == What::Failing);
-                ok(silent || just_now, "the loop lives")
-            }
-            Condition::SchedulerSilent | Condition::LogsSilent | Condition::NeverSeen => {
-                let silent = truth.silent_for(now) > stale;
-                // With ECS in sight, what does not run is told as what it is. A task can begin
-                // between the look at the clock and the one at ECS.
-                let comes_up = |lately: SignedDuration| {
-                    let from = seen.now - lately;
-                    truth.came_up(from, seen.now) || truth.came_up(from, now + SLACK)
-                };
-                let is_down = setup.task_every.is_some()
-                    && seen.facts.is_some()
-                    && allowed_by(n).is_some_and(|lately| !comes_up(lately));
-                if silent && is_down {
-                    return Err("no run comes about");
-                }
-                // A loop that prints its jobs' lines only is silent without them.
-                let nothing_to_say = !setup.idle_lines
-                    && self.happened(site, n.since, now, |what| matches!(what, What::JobStuck(_)));
-                if silent && nothing_to_say {
-                    return Ok(());
-                }
-                // A run explains a silence that began with it, and not what was before.
-                let explains = |wait: &Wait| {
-                    (truth.last_beat(now))
-                        .is_none_or(|last| wait.since.duration_since(last) <= stale)
-                };
-                match truth.waits_for(now).filter(explains) {
-                    Some(Wait { job, .. }) if silent => {
-                        let known = setup.jobs[job].max_runtime.is_some() || truth.ended[job] > 1;
-                        Err(if known {
-                            "a run of a known length"
-                        } else {
-                            LONG_RUN
-                        })
-                    }
-                    _ => ok(silent, "the loop lives"),
-                }
-            }
-            Condition::ReplicaSilent if setup.task_every.is_some() => Err("there are no replicas"),
-            Condition::ReplicaSilent => ok(truth.has_silent_task(now, stale), "all tasks beat"),
-            Condition::JobOverdue => ok(
-                dues(&|index, due| {
-                    let grace = self.config.schedulers[site].jobs[index].grace();
-                    let missing = due.line_at.is_none_or(|at| at > due.at + grace);
-                    due.at >= floor(n.since) - SLACK && due.at <= now && missing
-                }),
-                "no run is missing",
-            ),
-            Condition::JobFailing => ok(
-                dues(&|_, due| {
-                    let at = due.line_at.unwrap_or(due.at);
-                    due.failed && at <= now && due.at >= n.since - DAY * 40
-                }),
-                "no run failed",
-            ),
-            Condition::JobOverrun => {
-                let since =
-                    |what: fn(What) -> bool| self.happened(site, n.since - SLACK, now, what);
-                // A run that hangs, and one that the loop's death ended, have not come to an end.
-                let lasts = since(|what| {
-                    matches!(
-                        what,
-                        What::JobHangs(_) | What::LoopDies { .. } | What::ReplicaDies | What::Down
-                    )
-                });
-                let cut = since(|what| {
-                    matches!(
-                        what,
-                        What::ScaledToZero | What::Deployment | What::StuckDeployment
-                    )
-                });
-                match (lasts, cut) {
-                    (true, _) => Ok(()),
-                    (false, true) => Err(CUT_SHORT),
-                    (false, false) => Err("no run takes too long"),
-                }
-            }
-            Condition::DuplicateRuns => {
-                let twice = self.happened(site, n.since - DAY, now, |what| what == What::Twice);
-                ok(twice, "no run is a second one")
-            }
-            Condition::ErrorSpike => {
-                let from = now - SignedDuration::from_mins(40);
-                let errors = truth.errors.iter().filter(|at| **at >= from).count();
-                ok(errors > 5, "few errors")
-            }
-            Condition::DeploymentStuck => {
-                let since = truth.deploying_since();
-                let stuck = since.is_some_and(|at| now.duration_since(at) >= STEADY);
-                ok(stuck, "no deployment is stuck")
-            }
-            Condition::WatchdogBlind => {
-                let blind = self.happened(site, n.since - SLACK, now, |what| {
-                    matches!(what, What::NoLog(..) | What::NoEcs(..))
-                });
-                ok(blind, "it can see")
-            }
-            Condition::Misconfigured => Err("the configuration is good"),
-            Condition::TestAlert => Err("nobody asked for a test"),
-        }
-    }
-
     /// Invariant 1: a run by hand does not show that a schedule lives. A task whose call was not
     /// answered cannot be told from others at first.
     fn must_be_its_own(&mut self, site: usize, truth: &Site, seen: &Seen, next: &State) {
@@ -782,109 +645,6 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// A restart is made, or its call fails before.
-    pub fn restarted(
-        &mut self,
-        site: usize,
-        truth: &Site,
-        seen: &Seen,
-        remediation: &Remediation,
-        done: bool,
-        now: Timestamp,
-    ) {
-        let cure = remediation.cure;
-        let incident = remediation.incident.clone();
-        self.tell(now, || {
-            let done = if done { "made" } else { "failed" };
-            format!("s{site}: RESTART {} for {incident}: {done}", cure.id())
-        });
-        let claim = (remediation.incident.clone(), seen.now);
-        match self.watched[site].claims.get_mut(&claim) {
-            Some(calls) => {
-                *calls += 1;
-                if *calls > 1 {
-                    self.violated(
-                        "2 claim",
-                        now,
-                        format!("{calls:?} twice for one claim", calls = claim),
-                    );
-                }
-            }
-            None => self.violated("2 claim", now, format!("{claim:?} was not claimed")),
-        }
-        // Tasks without a service are never off, and never deployed.
-        let calm = seen.facts.as_ref().is_some_and(|facts| {
-            let settled = facts.deployments.len() == 1 && facts.deploying().is_none();
-            cure == CureKind::RunTask || (facts.desired > 0 && settled)
-        });
-        if !seen.log_known || !calm {
-            let text = format!("{incident}: unknown, off or deploying");
-            self.violated("2 unknown", now, text);
-        }
-        if self.is_silenced(site, seen.now) {
-            self.violated(
-                "2 silence",
-                now,
-                format!("{incident}: restarted in a silence"),
-            );
-        }
-        if seen.fleet.watched >= 3 && seen.fleet.firing * 2 > seen.fleet.watched {
-            self.violated("2 storm", now, format!("{:?}", seen.fleet));
-        }
-        let lives = |health: &Health| {
-            let age = health.last_run.map(|at| seen.now.duration_since(at));
-            health.healthy && age.is_some_and(|age| age <= SLACK)
-        };
-        if cure != CureKind::StopTask && seen.health.as_ref().is_some_and(lives) {
-            let text = format!("{incident}: its endpoint has just told that it runs");
-            self.violated("2 health", now, text);
-        }
-        if !done {
-            return;
-        }
-        let blurred = self.is_blurred(site, now, now);
-        // What ECS shows is never blurred. A task can begin or end between the look and the call.
-        let is_so = |holds: &dyn Fn(Timestamp) -> bool| holds(seen.now) && holds(now);
-        let stale = self.stale_after(site);
-        let (needless, busy) = match cure {
-            CureKind::StopTask => (None, None),
-            CureKind::ForceNewDeployment => (
-                (truth.silent_for(now) < stale).then_some("the loop lives"),
-                (!blurred && truth.waits_for(now).is_some()).then_some("a run was killed"),
-            ),
-            // The last task may have spoken just now: if nothing was started after it, one more helps.
-            CureKind::RunTask => (
-                is_so(&|at| truth.is_started(at - stale, at))
-                    .then_some("the schedule starts tasks"),
-                is_so(&|at| truth.is_busy(at)).then_some("a task has not ended"),
-            ),
-        };
-        if let Some(why) = needless {
-            let seed = self.scenario.seed;
-            self.figures.needless_restarts.push(seed);
-            if !blurred || cure == CureKind::RunTask {
-                self.violated("2 needless", now, format!("{incident}: {why}"));
-            }
-        }
-        if let Some(why) = busy {
-            self.violated("2 busy", now, format!("{incident}: {why}"));
-        }
-        let restarts = &mut self.watched[site].restarts;
-        restarts.push((now, incident.clone()));
-        let today = restarts
-            .iter()
-            .filter(|(at, _)| now.duration_since(*at) < DAY)
-            .count();
-        let of_it = restarts.iter().filter(|(_, of)| *of == incident).count();
-        if today > ATTEMPTS_PER_DAY || of_it > ATTEMPTS_PER_INCIDENT {
-            let text = format!("{incident}: {of_it} for it, {today} in a day");
-            self.violated("2 caps", now, text);
-        }
-        if let Some(told) = self.watched[site].told.get_mut(&incident) {
-            told.restarts += 1;
-        }
-    }
-
     /// The world is well again for a while: everything must be over and told.
     pub fn ended(&mut self, site: usize, truth: &Site, state: &State, now: Timestamp) {
         for incident in &state.incidents {
@@ -921,17 +681,3 @@ impl<'a> Inspector<'a> {
         let _ = truth;
     }
 }
-
-/// The silence that was allowed, by a message's own proof.
-fn allowed_by(n: &Notification) -> Option<SignedDuration> {
-    (n.proof.iter()).find_map(|fact| match fact {
-        Fact::Allowed { seconds } => Some(SignedDuration::from_secs(*seconds)),
-        _ => None,
-    })
-}
-
-/// A run whose task was stopped on purpose leaves a start without an end.
-const CUT_SHORT: &str = "a run that was cut short";
-
-/// A first long run cannot be told from a silence.
-const LONG_RUN: &str = "a run that is longer than any before";
