@@ -490,11 +490,11 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
     for (stream, lines) in &streams {
         fold_stream(state, stream, lines, longest, once);
         let queues = scheduler.preset.is_laravel();
-        for (job, took) in settle_runs(&mut state.heartbeats, stream, lines, settled, queues) {
-            let its = |name: &&String| short_hash(name) == job;
+        for run in settle_runs(&mut state.heartbeats, stream, lines, settled, queues) {
+            let its = |name: &&String| short_hash(name) == run.job;
             let name = state.jobs.keys().find(its).cloned();
             if let Some(history) = name.and_then(|name| state.jobs.get_mut(&name)) {
-                history.took(took);
+                history.paused(run.start, run.took);
             }
         }
         runs.extend(
@@ -580,16 +580,23 @@ fn fold_stream(
     }
 }
 
+/// A run of which a line told the start, and the next line that it has ended.
+struct Waited {
+    /// The job, by the hash of its name.
+    job: u32,
+    start: Timestamp,
+    took: SignedDuration,
+}
+
 /// Judges the runs of a stream by the lines that have settled since the last time. Returns the
-/// jobs, by the hash of their names, of which a line told the start, and the next line that they
-/// have ended: with long ones these two lie in different windows.
+/// long ones of which a line told the start: it and the next line lie in different windows.
 fn settle_runs(
     beats: &mut Heartbeats,
     stream: &str,
     lines: &[&Line],
     settled: Timestamp,
     queues: bool,
-) -> Vec<(u32, SignedDuration)> {
+) -> Vec<Waited> {
     let (before, booted_at) = (beats.settled_until, beats.booted_at);
     let mut over = Vec::new();
     let Some(known) = beats.streams.get_mut(stream) else {
@@ -606,10 +613,13 @@ fn settle_runs(
             if let Some(start) = waited.map(|turn| turn.ended) {
                 let took = line.at.duration_since(start) - job::LOOP_PAUSE;
                 let jobs = known.ran.iter().filter(|(_, at)| **at == start);
-                over.extend(
-                    jobs.map(|(job, _)| (*job, took))
-                        .filter(|(_, took)| *took >= LONG_JOB),
-                );
+                if took >= LONG_JOB {
+                    over.extend(jobs.map(|(job, _)| Waited {
+                        job: *job,
+                        start,
+                        took,
+                    }));
+                }
             }
             known.take_turn(line, queues);
         }

@@ -31,6 +31,9 @@ const SAME_RUN: SignedDuration = SignedDuration::from_secs(2);
 /// may have started one by hand.
 const TWICE_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 
+/// A doubted pause is forgotten unless it comes again within this time: a monthly job's does.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(40 * 24);
+
 /// The longest line of a run that was cut off, in bytes.
 const LONGEST_CUT: usize = 160;
 
@@ -55,6 +58,9 @@ pub struct JobHistory {
     /// The longest foreground run that the log has shown, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longest_seconds: Option<i64>,
+    /// The longest pause that may have been a run, or a hole in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubted: Option<Pause>,
     /// The newest run whose lines have settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
@@ -89,6 +95,17 @@ pub struct JobHistory {
     /// Runs that were missed in the loop's present trouble.
     #[serde(skip_serializing_if = "Missed::is_none")]
     pub lost: Missed,
+}
+
+/// A pause in the log after the line with which a run began, longer than from the run before to
+/// this one. Who is due every five minutes seldom takes an hour: the log may have a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// When the run began, to the second.
+    #[serde(with = "due::second")]
+    pub start: Timestamp,
+    /// How long the loop would have waited for it.
+    pub seconds: i64,
 }
 
 /// A run whose lines have settled. Times are of whole seconds.
@@ -252,8 +269,49 @@ impl JobHistory {
         }
     }
 
-    pub(super) fn took(&mut self, took: SignedDuration) {
+    /// A run took so long, as a line says.
+    fn took(&mut self, took: SignedDuration) {
         self.longest_seconds = self.longest_seconds.max(Some(took.as_secs()));
+    }
+
+    /// After the line of its start, the next one came so much later. What would be odd for a run of
+    /// this job is believed when it happens again.
+    pub(super) fn paused(&mut self, start: Timestamp, took: SignedDuration) {
+        let start = whole_second(start);
+        // It was read before.
+        if self.starts.len() == MOST_STARTS && self.starts.first() > Some(&start) {
+            return;
+        }
+        // Lines that came late have filled a part of it, perhaps.
+        let known = self
+            .doubted
+            .take()
+            .filter(|known| known.start != start && start.duration_since(known.start) < REMEMBERED);
+        let before = self.starts.iter().rfind(|known| **known < start);
+        if before.is_none_or(|before| took <= start.duration_since(*before)) {
+            self.took(took);
+            self.doubted = known;
+            return;
+        }
+        let pause = Pause {
+            start,
+            seconds: took.as_secs(),
+        };
+        let (shorter, longer) = match known {
+            Some(known) if known.seconds > pause.seconds => (Some(pause), known),
+            known => (known, pause),
+        };
+        if let Some(again) = shorter.filter(|shorter| shorter.is_apart(&longer)) {
+            self.took(SignedDuration::from_secs(again.seconds));
+        }
+        self.doubted = Some(longer).filter(|longer| Some(longer.seconds) > self.longest_seconds);
+    }
+
+    /// How long a run may take although only one pause in the log, of late, speaks for it.
+    pub fn may_take(&self, now: Timestamp) -> Option<SignedDuration> {
+        (self.doubted)
+            .filter(|pause| now.duration_since(pause.start) < REMEMBERED)
+            .map(|pause| SignedDuration::from_secs(pause.seconds))
     }
 
     /// Whether it was probably due in `[from, until]`, judged by its earlier starts: a whole
@@ -396,6 +454,14 @@ impl JobHistory {
     }
 }
 
+impl Pause {
+    /// Whether the two cannot be one hole, seen in the streams of two replicas.
+    fn is_apart(&self, other: &Self) -> bool {
+        let between = self.start.duration_since(other.start).abs();
+        between.as_secs() > self.seconds.max(other.seconds)
+    }
+}
+
 impl LastRun {
     fn contains(&self, at: Timestamp) -> bool {
         self.start - SAME_RUN <= at && at <= self.end + SAME_RUN
@@ -482,6 +548,11 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// The line tells of a start; how long the run took, only the next one does.
+    fn begins(&self) -> bool {
+        matches!(self.event, JobEvent::Started | JobEvent::CutOff)
+    }
+
     /// The line tells of an end, and not how long ago the run began.
     fn is_bare_end(&self) -> bool {
         let is_bare = matches!(
@@ -542,8 +613,12 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
     if run.own && !no_start {
         history.started(run.start);
     }
-    if let (Some(took), true) = (run.took, run.own) {
-        history.took(took);
+    match run.took {
+        Some(took) if run.own && run.begins() && !run.background => {
+            history.paused(run.start, took);
+        }
+        Some(took) if run.own => history.took(took),
+        _ => {}
     }
     match run.event {
         JobEvent::Ended { .. } => history.ended_at = history.ended_at.max(Some(run.at)),

@@ -94,19 +94,15 @@ impl Silence {
         let turn = (newest.and_then(|stream| stream.turn.as_ref()))
             .filter(|turn| turn.ended >= last - DUE_SLACK);
         let from = turn.map_or(last, |turn| turn.began.min(last)) - BEFORE_A_TURN;
-        for (job, known, longest) in due_jobs(scheduler, state, newest, last, from, until) {
-            let runtime = known.unwrap_or(longest).min(LONGEST_RUN);
-            if let Some(known) = known {
+        for job in due_jobs(scheduler, state, newest, last, from, until) {
+            if let Some(known) = job.known {
                 silence.allowed = silence.allowed.max((stale_after + known).min(LONGEST_RUN));
             }
-            // A run may take longer than any before it; killing it is worse than waiting.
-            let patience = if known.is_some() {
-                runtime * 2
-            } else {
-                runtime
-            };
+            let feared = (state.jobs.get(&job.name)).and_then(|history| history.may_take(now));
+            let patience = job.patience.max(feared.unwrap_or_default());
             let until = last + (stale_after + patience).min(LONGEST_RUN);
             if until > now {
+                let job = job.name;
                 silence.running.push(PossibleRun { job, until });
             }
         }
@@ -162,8 +158,28 @@ fn known_runtime(job: &Job, state: &State) -> Option<SignedDuration> {
     job.max_runtime.or_else(learned)
 }
 
-/// The jobs that were due between `from` and `until` and were not seen to end: name, runtime if
-/// known, and the longest that is to be feared if not.
+/// A job that was due and was not seen to end.
+struct DueJob {
+    name: String,
+    /// What a run of it takes at most, if that is known.
+    known: Option<SignedDuration>,
+    /// How long it may go on before a restart.
+    patience: SignedDuration,
+}
+
+impl DueJob {
+    /// A job, what is known of it, and the time to its next run.
+    fn new(name: &str, known: Option<SignedDuration>, next: SignedDuration) -> Self {
+        Self {
+            name: name.to_owned(),
+            known,
+            // A run may take longer than any before it; killing it is worse than waiting.
+            patience: known.map_or(next, |known| known.min(LONGEST_RUN) * 2),
+        }
+    }
+}
+
+/// The jobs that were due between `from` and `until` and were not seen to end.
 fn due_jobs(
     scheduler: &Scheduler,
     state: &State,
@@ -171,7 +187,7 @@ fn due_jobs(
     last: Timestamp,
     from: Timestamp,
     until: Timestamp,
-) -> Vec<(String, Option<SignedDuration>, SignedDuration)> {
+) -> Vec<DueJob> {
     let ended = |name: &str, due: Timestamp| {
         state.jobs.get(name).is_some_and(|job| {
             let over = job.ended_at.max(job.failed_at).is_some_and(|at| at >= due);
@@ -196,12 +212,12 @@ fn due_jobs(
         // Nothing known: at most until it is due again.
         let next = job.runs(due, due + LONGEST_RUN).next();
         let longest = next.map_or(LONGEST_RUN, |next| next.duration_since(due));
-        jobs.push((job.name.clone(), known, longest));
+        jobs.push(DueJob::new(&job.name, known, longest));
     }
     for (name, history) in &state.jobs {
         let configured = scheduler.jobs.iter().any(|job| job.name == *name);
         if !configured && history.was_due(from, until) && !ended(name, from) {
-            jobs.push((name.clone(), history.longest(), SignedDuration::ZERO));
+            jobs.push(DueJob::new(name, history.longest(), SignedDuration::ZERO));
         }
     }
     jobs

@@ -74,3 +74,98 @@ fn a_job_is_thinned_out_once() {
         assert!(!history.thin(), "{name}: nothing is left to forget");
     }
 }
+
+/// A job that begins every five minutes, each time told by the line of its start alone.
+fn frequent() -> (JobHistory, Timestamp) {
+    let mut history = JobHistory::default();
+    let mut at: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+    for _ in 0..MOST_STARTS + 1 {
+        at += FIVE;
+        history.started(at);
+        history.paused(at, SignedDuration::ZERO);
+    }
+    (history, at)
+}
+
+const FIVE: SignedDuration = SignedDuration::from_mins(5);
+
+fn pause_after(history: &mut JobHistory, start: Timestamp, mins: i64) {
+    history.started(start);
+    history.paused(start, SignedDuration::from_mins(mins));
+}
+
+#[test]
+fn a_pause_that_is_odd_for_a_job_is_its_length_when_it_comes_again() {
+    let (mut history, at) = frequent();
+    pause_after(&mut history, at + FIVE, 50);
+    assert_eq!(history.longest(), Some(SignedDuration::ZERO));
+    assert_eq!(history.may_take(at + HOUR), Some(HOUR - FIVE * 2));
+    // Windows overlap: it is read again and again.
+    history.paused(at + FIVE, HOUR - FIVE * 2);
+    assert_eq!(history.longest(), Some(SignedDuration::ZERO));
+
+    let next_day = at + DAY;
+    for minutes in [0, 5, 10] {
+        pause_after(
+            &mut history,
+            next_day + SignedDuration::from_mins(minutes),
+            0,
+        );
+    }
+    pause_after(&mut history, next_day + FIVE * 3, 40);
+    assert_eq!(history.longest(), Some(FIVE * 8));
+    // The longer of the two may come again, too.
+    assert_eq!(history.may_take(next_day + HOUR), Some(FIVE * 10));
+}
+
+#[test]
+fn a_pause_that_is_not_odd_for_a_job_is_its_length_at_once() {
+    let mut history = JobHistory::default();
+    let at: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+    pause_after(&mut history, at, 49);
+    pause_after(&mut history, at + DAY, 50);
+    assert_eq!(history.longest(), Some(FIVE * 10));
+    assert_eq!(history.may_take(at + DAY), None);
+}
+
+#[test]
+fn an_odd_pause_that_does_not_come_again_is_forgotten() {
+    let (mut history, at) = frequent();
+    pause_after(&mut history, at + FIVE, 50);
+    let later = at + FIVE + REMEMBERED;
+    assert_eq!(history.may_take(later), None);
+    for minutes in [0, 5, 10] {
+        pause_after(&mut history, later + SignedDuration::from_mins(minutes), 0);
+    }
+    pause_after(&mut history, later + FIVE * 3, 40);
+    assert_eq!(history.longest(), Some(SignedDuration::ZERO));
+    assert_eq!(history.may_take(later + HOUR), Some(FIVE * 8));
+}
+
+/// All streams of a log have its holes.
+#[test]
+fn one_hole_in_two_streams_is_one() {
+    let (mut history, at) = frequent();
+    pause_after(&mut history, at + FIVE, 50);
+    pause_after(&mut history, at + FIVE * 2, 45);
+    assert_eq!(history.longest(), Some(SignedDuration::ZERO));
+}
+
+#[test]
+fn lines_that_come_late_fill_an_odd_pause() {
+    let (mut history, at) = frequent();
+    pause_after(&mut history, at + FIVE, 50);
+    pause_after(&mut history, at + FIVE, 20);
+    assert_eq!(history.may_take(at + HOUR), Some(FIVE * 4));
+    pause_after(&mut history, at + FIVE, 0);
+    assert_eq!(history.may_take(at + HOUR), None);
+    assert_eq!(history.longest(), Some(SignedDuration::ZERO));
+}
+
+#[test]
+fn a_run_that_newer_ones_have_pushed_out_is_not_judged_again() {
+    let (mut history, at) = frequent();
+    let before = history.clone();
+    history.paused(at - FIVE * 3, HOUR);
+    assert_eq!(history, before);
+}
