@@ -1,5 +1,10 @@
 //! One pass; the only file that knows the order: load, collect, decide, claim, act, settle.
 
+mod own;
+mod settle;
+
+pub use own::{configuration, test_alert};
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -10,14 +15,13 @@ use futures::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
-use crate::config::{Alerts, Config, Limits, Mistakes, Scheduler, Shard, StaleAfter};
-use crate::decide::{self, TestAlert, decide};
+use self::settle::{Done, deliver, settle};
+use crate::config::{Config, Limits, Scheduler, Shard, StaleAfter};
+use crate::decide::decide;
 use crate::history;
 use crate::judge::{self, Silence};
-use crate::message::{self, Context};
 use crate::plan::{Notification, Plan};
-use crate::remedy;
-use crate::snapshot::{CallError, Fleet, LogWindow, Observed, Readers, Snapshot};
+use crate::snapshot::{Fleet, LogWindow, Observed, Readers, Snapshot};
 use crate::state::State;
 use crate::world::{Look, StoreError, Version, World};
 
@@ -41,12 +45,6 @@ const LONGEST_LOOK: SignedDuration = SignedDuration::from_hours(25);
 /// No scheduler is begun with less time than this left: a query, its polls and the messages
 /// take some seconds.
 const LEAST_TIME: SignedDuration = SignedDuration::from_secs(8);
-
-/// Tries to write down what was done while other passes write, too.
-const SETTLE_TRIES: u32 = 5;
-
-/// The state of the watchdog's own configuration; no scheduler can have this name.
-const CONFIGURATION: &str = "watchdog configuration";
 
 /// What a pass is asked to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -651,131 +649,6 @@ fn window_start(scheduler: &Scheduler, state: &State, now: Timestamp) -> Timesta
         }
     };
     from.max(now - LONGEST_LOOK)
-}
-
-/// What was done after the claim.
-#[derive(Debug, Default, PartialEq)]
-struct Done {
-    restart: Option<Result<Option<String>, CallError>>,
-    delivered: Vec<String>,
-}
-
-impl Done {
-    fn write_into(&self, state: &mut State) {
-        state
-            .outbox
-            .retain(|waiting| !self.delivered.contains(&waiting.id));
-        if let Some(answer) = &self.restart {
-            remedy::settle(state, answer);
-        }
-    }
-}
-
-/// Writes down what was done. Should another pass have written meanwhile, it is written into
-/// that pass's state.
-async fn settle<W: World>(
-    world: &W,
-    name: &str,
-    state: &mut State,
-    mut version: Version,
-    done: &Done,
-) -> Result<(), StoreError> {
-    for _ in 0..SETTLE_TRIES {
-        done.write_into(state);
-        match world.save(name, state, version).await {
-            Err(StoreError::Conflict) => (*state, version) = world.load(name).await?,
-            answer => return answer.map(|_| ()),
-        }
-    }
-    Err(StoreError::Conflict)
-}
-
-async fn deliver<W: World>(
-    world: &W,
-    alerts: &Alerts,
-    scheduler: Option<&Scheduler>,
-    notification: &Notification,
-) -> Result<(), CallError> {
-    let context = Context {
-        scheduler,
-        language: alerts.language,
-        hide_emails: alerts.hide_emails,
-        region: world.region(),
-    };
-    world
-        .publish(&message::render(notification, &context))
-        .await
-}
-
-/// Tells people that the configuration cannot be used, or, with no mistakes, that it can be
-/// used again. A function with a wrong configuration does this instead of a pass; one with a good
-/// configuration does it in its first pass, and again until it has worked.
-pub async fn configuration<W: World>(world: &W, mistakes: Option<&Mistakes>) -> Report {
-    let now = world.now();
-    let mut report = Report::at(now);
-    report.problems = (mistakes.iter().flat_map(|mistakes| &mistakes.0))
-        .map(ToString::to_string)
-        .collect();
-    let decide = |state: &State| decide::configuration(CONFIGURATION, mistakes, state, now);
-    tell(world, &Alerts::default(), report, decide).await
-}
-
-/// Sends a message that only shows that messages arrive, and says who is subscribed.
-///
-/// It takes the same way as all others. Its state is that of the watchdog's own configuration.
-pub async fn test_alert<W: World>(world: &W, config: &Config, asked: &TestAlert) -> Report {
-    let now = world.now();
-    let mut report = Report::at(now);
-    report.note_readers(world.readers().await);
-    let readers = report.readers.clone();
-    let decide = |state: &State| {
-        decide::test_alert(config, asked, readers.as_ref(), state, now).unwrap_or_else(|| {
-            info!("a test alert was sent a moment ago; this call repeats it");
-            state.clone()
-        })
-    };
-    tell(world, &config.alerts, report, decide).await
-}
-
-/// Tells what the watchdog has to say of itself: what stands in the outbox of its own state
-/// after a decision.
-async fn tell<W: World>(
-    world: &W,
-    alerts: &Alerts,
-    mut report: Report,
-    decide: impl FnOnce(&State) -> State,
-) -> Report {
-    let (state, version) = match world.load(CONFIGURATION).await {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            report.problems.push(format!("state not loaded: {error}"));
-            return report;
-        }
-    };
-    let mut next = decide(&state);
-    if next.outbox.is_empty() {
-        return report;
-    }
-    let version = match world.save(CONFIGURATION, &next, version).await {
-        Ok(version) => version,
-        Err(StoreError::Conflict) => return report,
-        Err(error) => {
-            report.problems.push(format!("state not written: {error}"));
-            return report;
-        }
-    };
-    let mut done = Done::default();
-    for notification in &next.outbox {
-        match deliver(world, alerts, None, notification).await {
-            Ok(()) => done.delivered.push(notification.id.clone()),
-            Err(error) => (report.problems).push(format!("message not delivered: {error}")),
-        }
-    }
-    report.delivered = count(done.delivered.len());
-    if let Err(error) = settle(world, CONFIGURATION, &mut next, version, &done).await {
-        report.problems.push(format!("state not settled: {error}"));
-    }
-    report
 }
 
 fn count(n: usize) -> u32 {
