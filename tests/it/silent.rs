@@ -107,6 +107,49 @@ fn a_job_that_is_due_just_now_holds_a_restart_of_a_loop_that_is_heard_by_its_job
     }
 }
 
+/// Before Laravel 9.21 a job's line is of its start, and only the next line shows how long the loop waited
+/// for it. That a job of every five minutes takes fifty is odd; the log may have had a hole.
+#[test]
+fn a_hole_in_the_log_after_a_frequent_job_excuses_no_later_silence() {
+    let mut stage = Stage::new("[[scheduler.job]]\nname = \"check\"\ncron = \"*/5 * * * *\"");
+    stage.other_lines();
+    // Holes from 02:00 and from 06:00 on, and an end at 10:00.
+    let holes = [(120, 170), (360, 400)];
+    let last = 600;
+    for minute in 0..=last {
+        if holes
+            .iter()
+            .any(|(from, until)| (from + 1..*until).contains(&minute))
+        {
+            continue;
+        }
+        let kind = match minute % 5 {
+            0 => Kind::Job {
+                name: "check".to_owned(),
+                event: JobEvent::Started,
+                background: false,
+            },
+            _ => Kind::Heartbeat(Pulse::Idle),
+        };
+        stage.push(TASK, minutes(minute), kind, "a line");
+    }
+    let midnight = stage.now;
+    let plans = stage.passes(150);
+    let first = |from: i64, tells: fn(&Plan) -> bool| {
+        (plans.iter())
+            .find(|plan| plan.at >= midnight + minutes(from) && tells(plan))
+            .map(|plan| plan.at.duration_since(midnight).as_mins() - from)
+    };
+    let fires = |plan: &Plan| plan.verdict == Verdict::Firing;
+    let restarts = |plan: &Plan| plan.remediation.as_ref().is_some_and(|r| r.allowed());
+    assert_eq!(first(120, fires), Some(10));
+    // The second silence is told as soon, but now a long run is feared.
+    assert_eq!(first(360, fires), Some(10));
+    assert_eq!(first(360, restarts).map(|after| after >= 240), Some(true));
+    // A pause that has come twice is how the job is: five minutes are allowed, and 39 for its run.
+    assert_eq!(first(last, fires), Some(45));
+}
+
 /// Who prints after a job's start does not wait for it. In the very second of it that cannot be told.
 #[test]
 fn a_replica_that_went_on_after_a_jobs_start_does_not_wait_for_it() {
