@@ -75,7 +75,7 @@ fn without_emails(notification: &Notification) -> Notification {
     // Facts are made for JSON, so none of them is lost on the way there and back.
     let hide_fact = |fact: &Fact| {
         let fields = serde_json::to_value(fact).ok()?;
-        serde_json::from_value(safe::each_text(fields, &safe::hide_emails)).ok()
+        serde_json::from_str(&safe::each_text(fields, &safe::hide_emails).to_string()).ok()
     };
     for cause in &mut hidden.causes {
         let evidence = cause.evidence.iter().filter_map(|evidence| match evidence {

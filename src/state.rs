@@ -308,6 +308,12 @@ pub enum Unreadable {
     },
 }
 
+/// What all versions of the document have in common.
+#[derive(Deserialize)]
+struct Head {
+    schema: Option<Value>,
+}
+
 impl State {
     /// Reads a document.
     ///
@@ -317,12 +323,12 @@ impl State {
         let broken = |error: serde_json::Error| Unreadable::Broken {
             why: error.to_string(),
         };
-        let value: Value = serde_json::from_str(text).map_err(broken)?;
         // The schema is looked at first: a newer document may not parse otherwise.
-        let found = value.get("schema").and_then(Value::as_u64);
+        let head: Head = serde_json::from_str(text).map_err(broken)?;
+        let found = head.schema.as_ref().and_then(Value::as_u64);
         match found.and_then(|schema| u32::try_from(schema).ok()) {
             Some(schema) if schema > SCHEMA => Err(Unreadable::Newer { found: schema }),
-            Some(_) => serde_json::from_value(value).map_err(broken),
+            Some(_) => serde_json::from_str(text).map_err(broken),
             None => Err(Unreadable::Broken {
                 why: "it has no schema".to_owned(),
             }),

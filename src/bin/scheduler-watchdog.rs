@@ -9,9 +9,11 @@ use scheduler_watchdog::aws::{Aws, PassContext};
 use scheduler_watchdog::config::{Config, Environment, Limits, Mistakes, load, origin};
 use scheduler_watchdog::lambda::{self, Failure};
 use serde_json::Value;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::prelude::*;
 
 /// What a pass leaves of the function's time for its answer and its metrics.
 const RESERVE: SignedDuration = SignedDuration::from_secs(2);
@@ -19,17 +21,17 @@ const RESERVE: SignedDuration = SignedDuration::from_secs(2);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let environment = Environment::of_process();
-    tracing_subscriber::fmt()
+    let wanted = environment.get("WATCHDOG_LOG").map(str::parse::<Targets>);
+    let usual = || Targets::new().with_default(LevelFilter::INFO);
+    let log = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
         .with_target(false)
         .with_timer(Rfc3339)
-        .with_env_filter(EnvFilter::new(
-            environment.get("WATCHDOG_LOG").unwrap_or("info"),
-        ))
-        .init();
+        .with_filter(wanted.and_then(Result::ok).unwrap_or_else(usual));
+    tracing_subscriber::registry().with(log).init();
     let aws = Aws::of_function(&environment)?;
     // Until it can be used, each wake-up reads it again: what is wrong outside this process, such
     // as a parameter or a permission, can be mended while it lives.

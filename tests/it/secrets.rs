@@ -476,7 +476,7 @@ impl Log {
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .json()
-            .with_env_filter("trace")
+            .with_max_level(tracing::Level::TRACE)
             .with_writer(move || log.clone())
             .finish();
         tracing::subscriber::set_default(subscriber)

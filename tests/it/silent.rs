@@ -107,6 +107,31 @@ fn a_job_that_is_due_just_now_holds_a_restart_of_a_loop_that_is_heard_by_its_job
     }
 }
 
+/// Both are shown, each once: who was due when the silence began, and who is due just now.
+#[test]
+fn all_jobs_that_may_be_running_are_shown() {
+    let mut stage = Stage::new(
+        r#"
+        [[scheduler.job]]
+        name = "slow"
+        cron = "12,55 * * * *"
+        max_runtime = "30m"
+        [[scheduler.job]]
+        name = "reports"
+        cron = "12 1 * * *"
+        max_runtime = "10m"
+        "#,
+    );
+    stage.scheduler.stale_after = StaleAfter::Fixed(minutes(11));
+    for minute in (0..=55).step_by(5) {
+        stage.job_ended("check", minutes(minute), SignedDuration::from_millis(20));
+    }
+    let _ = stage.passes(15);
+    let silence = Silence::of(&stage.scheduler, &stage.state, stage.now);
+    let running: Vec<&str> = silence.running.iter().map(|run| run.job.as_str()).collect();
+    assert_eq!(running, ["slow", "reports"]);
+}
+
 /// Before Laravel 9.21 a job's line is of its start, and only the next line shows how long the loop waited
 /// for it. That a job of every five minutes takes fifty is odd; the log may have had a hole.
 #[test]
