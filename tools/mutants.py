@@ -7,7 +7,7 @@ days for thousands; here tools/mutants weaves all of them into one copy of the s
 environment. One run of each test tells which changes it reaches, so that a change costs the tests that reach it, and no
 build. A change is caught if a test fails or does not end, and missed if all pass. What does not compile is unviable;
 what cannot stand behind a switch (`-> impl Trait`) is left to `cargo mutants --re`. A change that nobody can observe, or
-that no test is worth, is explained in tests/mutants-explained.toml.
+that no test is worth, is explained in tests/mutants-explained.toml. Exits with 1 if any is missed.
 
 Everything lies below target/mutants. --go-on keeps the build and the outcomes of the last run. --again builds anew and
 keeps what was caught, for when tests were added or some code was made simpler: it tries what was missed, and what is new.
@@ -490,7 +490,8 @@ def main():
         f"{tested} mutants tested in {took}: {total['missed']} missed, {total['explained']} explained, {total['caught']} caught, "
         f"{total['unviable']} unviable, {total['timeout']} timeouts"
     )
+    return 1 if total["missed"] else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
