@@ -493,7 +493,10 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
         for run in settle_runs(&mut state.heartbeats, stream, lines, settled, queues) {
             let its = |name: &&String| short_hash(name) == run.job;
             let name = state.jobs.keys().find(its).cloned();
-            if let Some(history) = name.and_then(|name| state.jobs.get_mut(&name)) {
+            // What began in this window is judged with the other runs that it shows.
+            if let Some(history) = name.and_then(|name| state.jobs.get_mut(&name))
+                && history.starts.iter().any(|start| *start <= run.start)
+            {
                 history.paused(run.start, run.took);
             }
         }

@@ -278,8 +278,8 @@ impl JobHistory {
     /// this job is believed when it happens again.
     pub(super) fn paused(&mut self, start: Timestamp, took: SignedDuration) {
         let start = whole_second(start);
-        // It was read before.
-        if self.starts.len() == MOST_STARTS && self.starts.first() > Some(&start) {
+        // It was read before, and what came before it is forgotten.
+        if self.starts.len() == MOST_STARTS && self.starts.first() >= Some(&start) {
             return;
         }
         // Lines that came late have filled a part of it, perhaps.
@@ -297,14 +297,12 @@ impl JobHistory {
             start,
             seconds: took.as_secs(),
         };
-        let (shorter, longer) = match known {
-            Some(known) if known.seconds > pause.seconds => (Some(pause), known),
-            known => (known, pause),
-        };
-        if let Some(again) = shorter.filter(|shorter| shorter.is_apart(&longer)) {
-            self.took(SignedDuration::from_secs(again.seconds));
+        if let Some(known) = known.filter(|known| known.is_apart(&pause)) {
+            self.took(SignedDuration::from_secs(known.seconds.min(pause.seconds)));
         }
-        self.doubted = Some(longer).filter(|longer| Some(longer.seconds) > self.longest_seconds);
+        self.doubted = (known.into_iter().chain([pause]))
+            .max_by_key(|pause| pause.seconds)
+            .filter(|longer| Some(longer.seconds) > self.longest_seconds);
     }
 
     /// How long a run may take although only one pause in the log, of late, speaks for it.
@@ -613,12 +611,12 @@ fn fold_run(state: &mut State, name: &str, run: &Run<'_>) {
     if run.own && !no_start {
         history.started(run.start);
     }
-    match run.took {
-        Some(took) if run.own && run.begins() && !run.background => {
+    if let (Some(took), true) = (run.took, run.own) {
+        if run.begins() {
             history.paused(run.start, took);
+        } else {
+            history.took(took);
         }
-        Some(took) if run.own => history.took(took),
-        _ => {}
     }
     match run.event {
         JobEvent::Ended { .. } => history.ended_at = history.ended_at.max(Some(run.at)),

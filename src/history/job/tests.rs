@@ -134,12 +134,38 @@ fn an_odd_pause_that_does_not_come_again_is_forgotten() {
     pause_after(&mut history, at + FIVE, 50);
     let later = at + FIVE + REMEMBERED;
     assert_eq!(history.may_take(later), None);
-    for minutes in [0, 5, 10] {
-        pause_after(&mut history, later + SignedDuration::from_mins(minutes), 0);
+    for before in [3, 2, 1] {
+        pause_after(&mut history, later - FIVE * before, 0);
     }
-    pause_after(&mut history, later + FIVE * 3, 40);
+    pause_after(&mut history, later, 40);
     assert_eq!(history.longest(), Some(SignedDuration::ZERO));
     assert_eq!(history.may_take(later + HOUR), Some(FIVE * 8));
+}
+
+#[test]
+fn an_odd_pause_that_comes_again_as_it_was_is_doubted_no_more() {
+    let (mut history, at) = frequent();
+    pause_after(&mut history, at + FIVE, 50);
+    pause_after(&mut history, at + HOUR, 0);
+    pause_after(&mut history, at + HOUR + FIVE, 50);
+    assert_eq!(history.longest(), Some(FIVE * 10));
+    assert_eq!(history.may_take(at + HOUR * 2), None);
+}
+
+/// The second begins after the first one's end, or it is the same hole.
+#[test]
+fn two_pauses_lie_apart_when_one_begins_after_the_others_end() {
+    let start: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+    let pause = |after: i64, seconds: i64| Pause {
+        start: start + SignedDuration::from_secs(after),
+        seconds,
+    };
+    for (after, apart) in [(599, false), (600, false), (601, true)] {
+        for (first, second) in [(600, 60), (60, 600)] {
+            assert_eq!(pause(0, first).is_apart(&pause(after, second)), apart);
+            assert_eq!(pause(after, second).is_apart(&pause(0, first)), apart);
+        }
+    }
 }
 
 /// All streams of a log have its holes.
@@ -166,6 +192,8 @@ fn lines_that_come_late_fill_an_odd_pause() {
 fn a_run_that_newer_ones_have_pushed_out_is_not_judged_again() {
     let (mut history, at) = frequent();
     let before = history.clone();
-    history.paused(at - FIVE * 3, HOUR);
-    assert_eq!(history, before);
+    for runs in [3, 2] {
+        history.paused(at - FIVE * runs, HOUR);
+        assert_eq!(history, before);
+    }
 }
