@@ -137,6 +137,19 @@ fn all_jobs_that_may_be_running_are_shown() {
     }
 }
 
+/// A line of a loop whose job begins every five minutes and tells no end.
+fn begins_or_idles(stage: &mut Stage, minute: i64) {
+    let kind = match minute % 5 {
+        0 => Kind::Job {
+            name: "check".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        },
+        _ => Kind::Heartbeat(Pulse::Idle),
+    };
+    stage.push(TASK, minutes(minute), kind, "a line");
+}
+
 /// Before Laravel 9.21 a job's line is of its start, and only the next line shows how long the loop waited
 /// for it. That a job of every five minutes takes fifty is odd; the log may have had a hole.
 #[test]
@@ -153,15 +166,7 @@ fn a_hole_in_the_log_after_a_frequent_job_excuses_no_later_silence() {
         {
             continue;
         }
-        let kind = match minute % 5 {
-            0 => Kind::Job {
-                name: "check".to_owned(),
-                event: JobEvent::Started,
-                background: false,
-            },
-            _ => Kind::Heartbeat(Pulse::Idle),
-        };
-        stage.push(TASK, minutes(minute), kind, "a line");
+        begins_or_idles(&mut stage, minute);
     }
     let midnight = stage.now;
     let plans = stage.passes(150);
@@ -186,15 +191,7 @@ fn a_hole_in_the_log_of_the_first_look_excuses_no_later_silence() {
     let mut stage = Stage::new("[[scheduler.job]]\nname = \"check\"\ncron = \"*/5 * * * *\"");
     stage.other_lines();
     for minute in (0..30).filter(|minute| !(6..20).contains(minute)) {
-        let kind = match minute % 5 {
-            0 => Kind::Job {
-                name: "check".to_owned(),
-                event: JobEvent::Started,
-                background: false,
-            },
-            _ => Kind::Heartbeat(Pulse::Idle),
-        };
-        stage.push(TASK, minutes(minute), kind, "a line");
+        begins_or_idles(&mut stage, minute);
     }
     stage.wait(26).look();
     // The last line was the job's.
