@@ -1,10 +1,13 @@
 //! What the log has shown of each job.
 
+mod pause;
+
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use self::pause::Pause;
 use super::{DAY, ONE_BEAT, short_hash};
 use crate::cause;
 use crate::config::Scheduler;
@@ -30,9 +33,6 @@ const SAME_RUN: SignedDuration = SignedDuration::from_secs(2);
 /// Runs on two streams that begin further apart than this are no duplicates: by then somebody
 /// may have started one by hand.
 const TWICE_WITHIN: SignedDuration = SignedDuration::from_mins(15);
-
-/// A doubted pause is forgotten unless it comes again within this time: a monthly job's does.
-const REMEMBERED: SignedDuration = SignedDuration::from_hours(40 * 24);
 
 /// The longest line of a run that was cut off, in bytes.
 const LONGEST_CUT: usize = 160;
@@ -95,17 +95,6 @@ pub struct JobHistory {
     /// Runs that were missed in the loop's present trouble.
     #[serde(skip_serializing_if = "Missed::is_none")]
     pub lost: Missed,
-}
-
-/// A pause in the log after the line with which a run began, longer than from the run before to
-/// this one. Who is due every five minutes seldom takes an hour: the log may have a hole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
-    /// When the run began, to the second.
-    #[serde(with = "due::second")]
-    pub start: Timestamp,
-    /// How long the loop would have waited for it.
-    pub seconds: i64,
 }
 
 /// A run whose lines have settled. Times are of whole seconds.
@@ -274,44 +263,6 @@ impl JobHistory {
         self.longest_seconds = self.longest_seconds.max(Some(took.as_secs()));
     }
 
-    /// After the line of its start, the next one came so much later. What would be odd for a run of
-    /// this job is believed when it happens again.
-    pub(super) fn paused(&mut self, start: Timestamp, took: SignedDuration) {
-        let start = whole_second(start);
-        // It was read before, and what came before it is forgotten.
-        if self.starts.len() == MOST_STARTS && self.starts.first() >= Some(&start) {
-            return;
-        }
-        // Lines that came late have filled a part of it, perhaps.
-        let known = self
-            .doubted
-            .take()
-            .filter(|known| known.start != start && start.duration_since(known.start) < REMEMBERED);
-        let before = self.starts.iter().rfind(|known| **known < start);
-        if before.is_none_or(|before| took <= start.duration_since(*before)) {
-            self.took(took);
-            self.doubted = known;
-            return;
-        }
-        let pause = Pause {
-            start,
-            seconds: took.as_secs(),
-        };
-        if let Some(known) = known.filter(|known| known.is_apart(&pause)) {
-            self.took(SignedDuration::from_secs(known.seconds.min(pause.seconds)));
-        }
-        self.doubted = (known.into_iter().chain([pause]))
-            .max_by_key(|pause| pause.seconds)
-            .filter(|longer| Some(longer.seconds) > self.longest_seconds);
-    }
-
-    /// How long a run may take although only one pause in the log, of late, speaks for it.
-    pub fn may_take(&self, now: Timestamp) -> Option<SignedDuration> {
-        (self.doubted)
-            .filter(|pause| now.duration_since(pause.start) < REMEMBERED)
-            .map(|pause| SignedDuration::from_secs(pause.seconds))
-    }
-
     /// Whether it was probably due in `[from, until]`, judged by its earlier starts: a whole
     /// number of its periods, or of days, after the last one.
     pub fn was_due(&self, from: Timestamp, until: Timestamp) -> bool {
@@ -449,14 +400,6 @@ impl JobHistory {
             }
         }
         self.failures.exit_code = exit_code.or(self.failures.exit_code);
-    }
-}
-
-impl Pause {
-    /// Whether the two cannot be one hole, seen in the streams of two replicas.
-    fn is_apart(&self, other: &Self) -> bool {
-        let between = self.start.duration_since(other.start).abs();
-        between.as_secs() > self.seconds.max(other.seconds)
     }
 }
 
