@@ -53,7 +53,7 @@ pub fn decide(
     }
     count_blindness(&mut next, snapshot, now, counts);
     (next.silences).retain(|silence| silence.until > now);
-    let quiet = quiet(scheduler, &next, now);
+    let quiet = silence::quiet(scheduler, &next, now);
 
     notice_start(&mut next, snapshot, now);
     let mut look = judge::look(scheduler, snapshot, &next, state.checked_until, now);
@@ -253,19 +253,6 @@ pub fn test_alert(
     next.test_alert_at = Some(now);
     put_in_outbox(&mut next.outbox, &notification);
     Some(next)
-}
-
-/// What somebody wants to hear nothing of at present.
-fn quiet(scheduler: &Scheduler, state: &State, now: Timestamp) -> BTreeMap<Condition, Quiet> {
-    if scheduler.silences.is_empty() && state.silences.is_empty() {
-        return BTreeMap::new();
-    }
-    (Condition::ALL.into_iter())
-        .filter_map(|condition| {
-            let quiet = silence::quiet(scheduler, state, condition, now)?;
-            Some((condition, quiet))
-        })
-        .collect()
 }
 
 /// What the loop's standing means for the jobs.

@@ -3,6 +3,7 @@
 //! waits until its lines have settled.
 
 mod errors;
+mod gaps;
 mod job;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::snapshot::LogWindow;
 use crate::state::State;
 
 pub use errors::ErrorHistory;
+pub use gaps::Gaps;
 pub use job::{CutRun, Failures, JobHistory, LastRun, OpenRun, Twice};
 use job::{LONG_JOB, Run};
 
@@ -45,11 +47,7 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(2);
 /// Jobs of a stream that are watched for their next run.
 const MOST_RUNNING: usize = 64;
 
-/// Gaps between heartbeats that must be known before they tell what is usual.
-const ENOUGH_GAPS: u64 = 10;
-
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-const HOUR_SECONDS: i64 = 3600;
 
 /// Streams that are remembered; a service of more tasks than this is judged by the newest.
 const MOST_STREAMS: usize = 64;
@@ -106,9 +104,8 @@ pub struct Heartbeats {
     pub aborting_since: Option<Timestamp>,
     /// By stream name.
     pub streams: BTreeMap<String, StreamBeats>,
-    /// Gaps between a loop's heartbeats by hour (seconds since the epoch / 3600), then by half
-    /// minutes, rounded up. An hour holds at most 15 different gaps.
-    pub gaps: BTreeMap<i64, BTreeMap<u32, u32>>,
+    /// How far apart the loop's heartbeats were in the last day.
+    pub gaps: Gaps,
 }
 
 /// Jobs are held back on purpose: a pause, or maintenance mode.
@@ -291,13 +288,9 @@ impl Heartbeats {
         at: Timestamp,
         longest: Option<SignedDuration>,
     ) {
-        let Some(gap) = gap.filter(|gap| longest.is_none_or(|longest| *gap <= longest)) else {
-            return;
-        };
-        let hour = at.as_second().div_euclid(HOUR_SECONDS);
-        let half_minutes = gap.as_secs().saturating_add(29) / 30;
-        let bin = u32::try_from(half_minutes).unwrap_or(u32::MAX);
-        *self.gaps.entry(hour).or_default().entry(bin).or_default() += 1;
+        if let Some(gap) = gap.filter(|gap| longest.is_none_or(|longest| *gap <= longest)) {
+            self.gaps.count(gap, at);
+        }
     }
 
     /// Runs that have a stream each and did not abort have come to their end; a run's last words
@@ -345,8 +338,7 @@ impl Heartbeats {
 
     /// Forgets what is older than a day, and the streams that have been quiet for longest.
     fn age(&mut self, now: Timestamp) {
-        let oldest_hour = (now - DAY).as_second().div_euclid(HOUR_SECONDS);
-        self.gaps.retain(|hour, _| *hour > oldest_hour);
+        self.gaps.age(now);
         self.streams
             .retain(|_, beats| now.duration_since(beats.last) < DAY);
         while self.streams.len() > MOST_STREAMS && self.drop_oldest_stream() {}
@@ -401,32 +393,7 @@ impl Heartbeats {
 
     /// The 95th percentile of the gaps of the last day; none until ten are known.
     pub fn usual_gap(&self) -> Option<SignedDuration> {
-        let known = self.known_gaps();
-        let total: u64 = known.iter().map(|(_, count)| count).sum();
-        if total < ENOUGH_GAPS {
-            return None;
-        }
-        let rank = (total * 95).div_ceil(100);
-        let mut seen = 0;
-        (known.into_iter())
-            .find(|(_, count)| {
-                seen += count;
-                seen >= rank
-            })
-            .map(|(half_minutes, _)| SignedDuration::from_secs(i64::from(half_minutes) * 30))
-    }
-
-    /// The gaps of the last day, in half minutes, and how many there were of each; the shortest
-    /// first. There are a few different ones only.
-    fn known_gaps(&self) -> Vec<(u32, u64)> {
-        let mut known: Vec<(u32, u64)> = Vec::new();
-        for (bin, count) in self.gaps.values().flatten() {
-            match known.binary_search_by_key(bin, |(known, _)| *known) {
-                Ok(place) => known[place].1 += u64::from(*count),
-                Err(place) => known.insert(place, (*bin, u64::from(*count))),
-            }
-        }
-        known
+        self.gaps.usual()
     }
 
     /// After how long a silence counts: the configured figure, or twice the usual gap between
@@ -435,9 +402,11 @@ impl Heartbeats {
     /// is long.
     pub fn stale_after(&self, configured: StaleAfter) -> SignedDuration {
         let most = SignedDuration::from_mins(60);
-        match (configured, self.usual_gap()) {
-            (StaleAfter::Fixed(fixed), _) => fixed,
-            (StaleAfter::Auto, Some(gap)) => {
+        if let StaleAfter::Fixed(fixed) = configured {
+            return fixed;
+        }
+        match self.usual_gap() {
+            Some(gap) => {
                 let twice = (gap * 2).clamp(SignedDuration::from_mins(5), most);
                 // A rhythm of an hour drifts, and its lines come late.
                 let slack = if gap * 2 > most {
@@ -447,8 +416,9 @@ impl Heartbeats {
                 };
                 twice.max(gap + slack)
             }
-            (StaleAfter::Auto, None) => {
-                let shortest = self.known_gaps().first().map_or(0, |(gap, _)| *gap);
+            None => {
+                let shortest = self.gaps.shortest().unwrap_or(0);
+                // Twice so many half minutes.
                 SignedDuration::from_mins(i64::from(shortest))
                     .clamp(SignedDuration::from_mins(10), most)
             }

@@ -3,6 +3,8 @@
 //! Recurring ones (maintenance windows) stand in the configuration, one-off ones in the state,
 //! always with an end. When a silence ends, what is wrong then is judged afresh.
 
+use std::collections::BTreeMap;
+
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -190,29 +192,40 @@ impl Recurring {
     }
 }
 
-/// The silence that withholds this condition at `now`; the one that lasts longest.
-pub fn quiet(
-    scheduler: &Scheduler,
-    state: &State,
-    condition: Condition,
-    now: Timestamp,
-) -> Option<Quiet> {
-    let recurring = (scheduler.silences.iter())
-        .filter(|silence| silence.conditions.is_empty() || silence.conditions.contains(&condition))
-        .filter_map(|silence| {
-            Some(Quiet {
-                until: silence.ends(now)?,
-                reason: silence.reason.clone(),
-            })
-        });
+/// What somebody wants to hear nothing of at `now`: by condition, the silence that withholds it and
+/// lasts longest.
+pub fn quiet(scheduler: &Scheduler, state: &State, now: Timestamp) -> BTreeMap<Condition, Quiet> {
+    let recurring = scheduler.silences.iter().filter_map(|silence| {
+        let quiet = Quiet {
+            until: silence.ends(now)?,
+            reason: silence.reason.clone(),
+        };
+        Some((quiet, silence.conditions.as_slice()))
+    });
     let one_off = (state.silences.iter())
         .filter(|silence| silence.from <= now && now < silence.until)
-        .filter(|silence| silence.condition.is_none_or(|only| only == condition))
-        .map(|silence| Quiet {
-            until: silence.until,
-            reason: format!("{} ({})", silence.reason, silence.author),
+        .map(|silence| {
+            let quiet = Quiet {
+                until: silence.until,
+                reason: format!("{} ({})", silence.reason, silence.author),
+            };
+            (quiet, silence.condition.as_slice())
         });
-    recurring.chain(one_off).max_by_key(|quiet| quiet.until)
+    let mut withheld: BTreeMap<Condition, Quiet> = BTreeMap::new();
+    for (quiet, only) in recurring.chain(one_off) {
+        let conditions = if only.is_empty() {
+            &Condition::ALL
+        } else {
+            only
+        };
+        for condition in conditions {
+            let known = withheld.get(condition);
+            if known.is_none_or(|known| known.until <= quiet.until) {
+                withheld.insert(*condition, quiet.clone());
+            }
+        }
+    }
+    withheld
 }
 
 #[cfg(test)]
@@ -276,7 +289,8 @@ mod tests {
         silence.add_to(&mut state).unwrap();
         let second = SignedDuration::from_secs(1);
         let holds = |condition: Condition, at: Timestamp| {
-            quiet(scheduler, &state, condition, at).map(|quiet| (quiet.until, quiet.reason))
+            let quiet = quiet(scheduler, &state, at).remove(&condition)?;
+            Some((quiet.until, quiet.reason))
         };
         let held = Some((now + DEFAULT, "move (ops)".to_owned()));
         assert_eq!(holds(Condition::SchedulerSilent, now), held);

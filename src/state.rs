@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::cause::Cause;
@@ -26,7 +26,8 @@ const LEAST_STREAMS: usize = 4;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct State {
-    /// The document's version; see [`SCHEMA`].
+    /// The version of the document that was read; what is written is [`SCHEMA`].
+    #[serde(serialize_with = "of_this_program")]
     pub schema: u32,
     /// The first pass.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,6 +73,11 @@ pub struct State {
     /// Fields of a version that this program does not know; kept as they are.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn of_this_program<S: Serializer>(_: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u32(SCHEMA)
 }
 
 /// A sense that did not see.
@@ -338,14 +344,22 @@ impl State {
     /// Writes the document, at most [`MOST_BYTES`] long. What is dearest to the watchdog's
     /// promises goes last.
     pub fn to_json(&self) -> String {
+        let whole = self.text();
+        if whole.len() <= MOST_BYTES {
+            return whole;
+        }
         let mut state = self.clone();
-        state.schema = SCHEMA;
-        loop {
-            let text = serde_json::to_string(&state).unwrap_or_default();
-            if text.len() <= MOST_BYTES || !state.drop_least() {
+        while state.drop_least() {
+            let text = state.text();
+            if text.len() <= MOST_BYTES {
                 return text;
             }
         }
+        state.text()
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
     }
 
     /// Drops a little of what is missed least: jobs that nobody configured, what single streams

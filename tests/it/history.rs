@@ -216,7 +216,7 @@ fn the_allowed_silence_is_twice_the_usual_gap_between_bounds() {
         (120, 9, 3600),
     ] {
         let beats = Heartbeats {
-            gaps: BTreeMap::from([(0, BTreeMap::from([(gap, count)]))]),
+            gaps: BTreeMap::from([(0, BTreeMap::from([(gap, count)]))]).into(),
             ..Heartbeats::default()
         };
         let allowed = beats.stale_after(StaleAfter::Auto).as_secs();
@@ -227,13 +227,9 @@ fn the_allowed_silence_is_twice_the_usual_gap_between_bounds() {
 #[test]
 fn lines_half_a_minute_apart_are_two_beats() {
     for (seconds, half_minutes) in [(29, 2), (30, 1), (31, 2)] {
-        let gaps = beats(seconds, 1).gaps;
-        let found: BTreeSet<u32> = gaps
-            .values()
-            .flat_map(|gaps| gaps.keys())
-            .copied()
-            .collect();
-        assert_eq!(found, BTreeSet::from([half_minutes]), "{seconds} s");
+        let gaps = beats(seconds, 1).gaps.by_length();
+        let found: Vec<u32> = gaps.iter().map(|(gap, _)| *gap).collect();
+        assert_eq!(found, [half_minutes], "{seconds} s");
     }
 }
 
@@ -877,7 +873,7 @@ fn what_is_counted_is_forgotten_in_time() {
             errors.minutes.len(),
             errors.slots.len(),
             errors.notes.len(),
-            heartbeats.gaps.len(),
+            heartbeats.gaps.by_length().len(),
             heartbeats.streams.len(),
         ];
         assert_eq!(known, expected, "{later} s");
@@ -982,7 +978,7 @@ fn how_long_a_run_took_is_not_learned_from_a_new_start_of_the_loop() {
 fn the_usual_gap_is_the_one_that_nineteen_in_twenty_keep() {
     for (long, expected) in [(0, 1), (1, 1), (2, 30)] {
         let beats = Heartbeats {
-            gaps: BTreeMap::from([(0, BTreeMap::from([(2, 20 - long), (60, long)]))]),
+            gaps: BTreeMap::from([(0, BTreeMap::from([(2, 20 - long), (60, long)]))]).into(),
             ..Heartbeats::default()
         };
         assert_eq!(beats.usual_gap(), Some(minutes(expected)), "{long} of 20");

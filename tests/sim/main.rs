@@ -26,8 +26,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use report::Figures;
 use scenario::{Kind, Scenario, Seed};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Worlds that a plain `cargo test` runs.
 const FEW: u64 = 40;

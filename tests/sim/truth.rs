@@ -691,7 +691,7 @@ impl Site {
 
     /// Sends off what was printed before `until`.
     fn flush(&mut self, until: Timestamp) {
-        let first = self.printed.len();
+        let mut printed = Vec::new();
         for index in 0..self.tasks.len() {
             while let Some(mut line) = {
                 let pending = &mut self.tasks[index].pending;
@@ -734,11 +734,12 @@ impl Site {
                 if lost {
                     self.lost += 1;
                 } else {
-                    self.printed.push_back(line);
+                    printed.push(line);
                 }
             }
         }
-        self.printed.make_contiguous()[first..].sort_by_key(|line| line.at);
+        printed.sort_by_key(|line| line.at);
+        self.printed.extend(printed);
         while self
             .printed
             .front()
