@@ -7,22 +7,28 @@
 //! but scheme, host and port is told.
 
 mod address;
+pub(crate) mod names;
 
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::config::http::{HttpRequest, HttpResponse};
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Connector, ConnectorBuilder};
+use aws_smithy_runtime_api::client::http::{HttpConnector as _, HttpConnectorSettings};
+use aws_smithy_types::base64;
+use aws_smithy_types::byte_stream::ByteStream;
 use jiff::tz::TimeZone;
-use reqwest::dns::{Name, Resolve, Resolving};
-use reqwest::header::LOCATION;
-use reqwest::{Client, Response};
+use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use crate::config::Endpoint;
 use crate::health::Health;
 use crate::snapshot::{CallError, Obstacle};
 use address::is_public;
+use names::{Names, Private};
 
 /// To connect to one host, name look-up included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,9 +52,9 @@ const AGENT: &str = concat!("scheduler-watchdog/", env!("CARGO_PKG_VERSION"));
 pub struct Http {
     timeout: Duration,
     /// Connects to public addresses only.
-    public: OnceLock<Client>,
+    public: OnceLock<Connector>,
     /// Connects to any address.
-    anywhere: OnceLock<Client>,
+    anywhere: OnceLock<Connector>,
 }
 
 impl Default for Http {
@@ -126,7 +132,7 @@ impl Http {
     }
 
     /// The first answer that is no redirect.
-    async fn get(&self, endpoint: &Endpoint) -> Result<Response, Failure> {
+    async fn get(&self, endpoint: &Endpoint) -> Result<HttpResponse, Failure> {
         let mut url = endpoint.url().clone();
         for _ in 0..=MOST_REDIRECTS {
             let is_home = url.host() == endpoint.url().host();
@@ -138,8 +144,13 @@ impl Http {
             {
                 return Err(private(address, is_home));
             }
-            let answer = self.client(anywhere)?.get(url.clone()).send().await;
-            let response = answer.map_err(|error| Failure::of_client(error, is_home))?;
+            let answer = self.client(anywhere).call(request(&url)?).await;
+            let response = answer.map_err(|error| {
+                if error.is_timeout() {
+                    return Failure::Late;
+                }
+                Failure::of_client(&error, is_home)
+            })?;
             match redirect(&url, &response)? {
                 Some(next) => url = next,
                 None => return Ok(response),
@@ -148,28 +159,47 @@ impl Http {
         Err(Failure::Redirect("more than three times"))
     }
 
-    fn client(&self, anywhere: bool) -> Result<&Client, Failure> {
-        let kept = if anywhere {
-            &self.anywhere
+    fn client(&self, anywhere: bool) -> &Connector {
+        let (kept, names) = if anywhere {
+            (&self.anywhere, Names::All)
         } else {
-            &self.public
+            (&self.public, Names::Public)
         };
-        if let Some(client) = kept.get() {
-            return Ok(client);
-        }
-        let mut client = Client::builder()
-            .user_agent(AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .pool_max_idle_per_host(0)
-            .no_proxy();
-        if !anywhere {
-            client = client.dns_resolver(PublicOnly);
-        }
-        let client = (client.build()).map_err(|error| Failure::of_client(error, true))?;
-        Ok(kept.get_or_init(|| client))
+        kept.get_or_init(|| {
+            ConnectorBuilder::default()
+                .tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc))
+                .connector_settings(
+                    HttpConnectorSettings::builder()
+                        .connect_timeout(CONNECT_TIMEOUT)
+                        .build(),
+                )
+                .pool_max_idle_per_host(0)
+                .build_with_resolver(names)
+        })
     }
+}
+
+/// Asks for a URL. Its user and password are told as a browser tells them.
+fn request(url: &Url) -> Result<HttpRequest, Failure> {
+    let mut bare = url.clone();
+    bare.set_fragment(None);
+    // They fail only for URLs without a host.
+    let _ = bare.set_username("");
+    let _ = bare.set_password(None);
+    let request = HttpRequest::get(bare);
+    let mut request = request.map_err(|error| Failure::of_client(&error, true))?;
+    let headers = request.headers_mut();
+    headers.insert("accept", "*/*");
+    headers.insert("user-agent", AGENT);
+    if !url.username().is_empty() || url.password().is_some() {
+        let decoded = |part: &str| percent_decode_str(part).collect::<Vec<u8>>();
+        let mut credentials = decoded(url.username());
+        credentials.push(b':');
+        credentials.extend(decoded(url.password().unwrap_or_default()));
+        let basic = format!("Basic {}", base64::encode(credentials));
+        headers.insert("authorization", basic);
+    }
+    Ok(request)
 }
 
 /// The address in a URL that names one instead of a host.
@@ -182,13 +212,12 @@ fn literal(url: &Url) -> Option<IpAddr> {
 }
 
 /// Where an answer sends its reader, if it does.
-fn redirect(from: &Url, response: &Response) -> Result<Option<Url>, Failure> {
-    let Some(to) =
-        (response.headers().get(LOCATION)).filter(|_| response.status().is_redirection())
-    else {
+fn redirect(from: &Url, response: &HttpResponse) -> Result<Option<Url>, Failure> {
+    let is_redirect = (300..400).contains(&response.status().as_u16());
+    let Some(to) = (response.headers().get("location")).filter(|_| is_redirect) else {
         return Ok(None);
     };
-    let to = to.to_str().ok().and_then(|to| from.join(to).ok());
+    let to = from.join(to).ok();
     let mut to = to.ok_or(Failure::Redirect("to what is no URL"))?;
     match (from.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => {}
@@ -204,42 +233,18 @@ fn redirect(from: &Url, response: &Response) -> Result<Option<Url>, Failure> {
 }
 
 /// The whole body, if it is not too long.
-async fn document(mut response: Response) -> Result<Vec<u8>, Failure> {
+async fn document(response: HttpResponse) -> Result<Vec<u8>, Failure> {
+    let mut chunks = ByteStream::new(response.into_body());
     let mut body = Vec::new();
-    loop {
-        let chunk = response.chunk().await;
-        let Some(chunk) = chunk.map_err(|error| Failure::of_client(error, true))? else {
-            return Ok(body);
-        };
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| Failure::of_client(&error, true))?;
         if body.len() + chunk.len() > MOST_BYTES {
             return Err(Failure::TooLong);
         }
         body.extend_from_slice(&chunk);
     }
+    Ok(body)
 }
-
-/// Looks up names, and leaves out the addresses that are not public.
-struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let all: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let public: Vec<SocketAddr> = (all.iter().copied())
-                .filter(|address| is_public(address.ip()))
-                .collect();
-            match all.first() {
-                Some(address) if public.is_empty() => Err(Private(address.ip()).into()),
-                _ => Ok(Box::new(public.into_iter()) as Box<_>),
-            }
-        })
-    }
-}
-
-/// An address that may not be connected to.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("{0} is no public address")]
-struct Private(IpAddr);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -261,17 +266,15 @@ fn private(address: IpAddr, is_home: bool) -> Failure {
 }
 
 impl Failure {
-    fn of_client(error: reqwest::Error, is_home: bool) -> Self {
-        // The URL may hold secrets.
-        let error = error.without_url();
-        let mut root: &(dyn Error + 'static) = &error;
+    /// What is at the root of an error; those above it may hold the URL, and secrets.
+    fn of_client(error: &(dyn Error + 'static), is_home: bool) -> Self {
+        let mut root = error;
         loop {
             if let Some(Private(address)) = root.downcast_ref() {
                 return private(*address, is_home);
             }
             match root.source() {
                 Some(source) => root = source,
-                None if error.is_timeout() => return Self::Late,
                 None => return Self::Other(root.to_string()),
             }
         }

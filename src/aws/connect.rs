@@ -9,6 +9,7 @@ use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 use crate::config::Environment;
+use crate::http::names::Names;
 
 /// What a Lambda function is told of AWS, and all of it: variables. The SDK's own chain would also
 /// look for files, containers and instances, and build a client for each before the first is needed:
@@ -52,7 +53,7 @@ pub(super) fn http_client() -> SharedHttpClient {
             .proxy_config(ProxyConfig::from_env());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        connector.build()
+        connector.build_with_resolver(Names::All)
     })
 }
 

@@ -201,11 +201,11 @@ async fn redirects_are_followed_on_the_same_host() {
         };
         let _ = stream.write_all(answer.as_bytes());
     });
-    let url = format!("http://watch:s3cret@127.0.0.1:{}/old", server.port);
+    let url = format!("http://watch:s3cr%40t@127.0.0.1:{}/old", server.port);
     assert!(ask(&patient(), &allowed(&url)).await.is_ok());
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
-    let credentials = "authorization: Basic d2F0Y2g6czNjcmV0";
+    let credentials = "authorization: Basic d2F0Y2g6czNjckB0";
     assert!(
         requests.iter().all(|request| request.contains(credentials)),
         "{requests:?}"
