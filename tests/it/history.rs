@@ -1,6 +1,6 @@
 //! What the log has shown, and that its order, repetition and splitting do not matter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
