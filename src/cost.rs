@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Limits};
+use crate::data::data;
 use crate::table::Table;
 
 /// What is watched, and how.
@@ -244,7 +245,7 @@ fn cents(dollars: f64) -> f64 {
 #[serde(deny_unknown_fields)]
 struct Prices {
     region: String,
-    date: toml::value::Datetime,
+    date: jiff::civil::Date,
     lambda: Lambda,
     logs: Logs,
     metrics: Metrics,
@@ -299,13 +300,7 @@ impl Metrics {
     }
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "the file is part of the program, and a test reads it"
-)]
-static PRICES: LazyLock<Prices> = LazyLock::new(|| {
-    toml::from_str(include_str!("cost/prices.toml")).expect("the prices can be read")
-});
+static PRICES: LazyLock<Prices> = LazyLock::new(|| data!("cost/prices"));
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ pub mod suggest;
 use std::fmt::Write as _;
 
 use jiff::SignedDuration;
+use toml_writer::ToTomlValue as _;
 
 /// One `[[scheduler.job]]` table as it is printed for people to paste.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,7 +60,7 @@ impl Table {
 
 /// A text as a TOML string.
 fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
+    text.to_toml_value()
 }
 
 /// A duration as configuration has it: whole minutes or seconds.

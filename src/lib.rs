@@ -30,6 +30,7 @@
 //! | [`jobs`] | job tables from the application's list or from logs, and how each job stands |
 //! | [`operator`] | what a person changes in the state: silences |
 //! | [`cost`] | what a month costs, from the prices in `src/cost` |
+//! | `data` | the data files of this crate, made JSON by `build.rs` |
 //! | `table` | tables for people on a terminal |
 //! | [`lambda`], [`metrics`], [`report`], [`check`], [`replay`] | the shells around it |
 //!
@@ -52,6 +53,7 @@ pub mod condition;
 pub mod config;
 pub mod cost;
 pub mod cron;
+mod data;
 pub mod decide;
 pub mod due;
 pub mod health;

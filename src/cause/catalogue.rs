@@ -9,19 +9,10 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde::{Deserialize, Deserializer};
 
+use crate::data::data;
+
 /// A text in every language, by the language's code.
 pub(crate) type Texts = BTreeMap<String, String>;
-
-const FILES: [&str; 8] = [
-    include_str!("../causes/ecs.toml"),
-    include_str!("../causes/code.toml"),
-    include_str!("../causes/redis.toml"),
-    include_str!("../causes/database.toml"),
-    include_str!("../causes/permissions.toml"),
-    include_str!("../causes/absence.toml"),
-    include_str!("../causes/jobs.toml"),
-    include_str!("../causes/effects.toml"),
-];
 
 /// An exception behind another one, as the logger and the console tell it, with its file.
 static BEHIND: LazyLock<Regex> = LazyLock::new(|| {
@@ -33,14 +24,17 @@ static BEHIND: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 static CATALOGUE: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "constants; the tests read all of them")]
-    (FILES.iter())
-        .flat_map(|file| {
-            toml::from_str::<File>(file)
-                .expect("a valid cause file")
-                .cause
-        })
-        .collect()
+    let files: [File; 8] = [
+        data!("causes/ecs"),
+        data!("causes/code"),
+        data!("causes/redis"),
+        data!("causes/database"),
+        data!("causes/permissions"),
+        data!("causes/absence"),
+        data!("causes/jobs"),
+        data!("causes/effects"),
+    ];
+    files.into_iter().flat_map(|file| file.cause).collect()
 });
 
 /// Every known cause, root causes first.
@@ -106,11 +100,8 @@ pub(crate) struct Entry {
     #[serde(default)]
     pub exit_codes: Vec<i32>,
     /// Texts that must prove it, and texts that must not; the tests run them.
+    #[cfg(test)]
     #[serde(default)]
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "only the tests look at examples")
-    )]
     pub examples: Vec<Example>,
 }
 
@@ -163,12 +154,9 @@ pub(crate) struct Step {
 }
 
 /// An example for the tests.
+#[cfg(test)]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "only the tests look at examples")
-)]
 pub(crate) struct Example {
     /// An error's text.
     pub error: Option<String>,
@@ -189,6 +177,7 @@ pub(crate) struct Example {
     pub proves: bool,
 }
 
+#[cfg(test)]
 fn yes() -> bool {
     true
 }

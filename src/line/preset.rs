@@ -7,26 +7,27 @@ use std::sync::{Arc, OnceLock};
 use regex::{Captures, Regex, RegexBuilder};
 use serde::Deserialize;
 
+use crate::data::data;
 use crate::pattern::{Expression, Index};
 
+/// Reads a file.
+type Read = fn() -> PresetFile;
+
 /// The preset files, by name.
-const BUILT_IN: [(&str, &str); 9] = [
-    ("laravel", include_str!("../presets/laravel.toml")),
-    ("supervisord", include_str!("../presets/supervisord.toml")),
-    ("celery-beat", include_str!("../presets/celery-beat.toml")),
-    (
-        "celery-worker",
-        include_str!("../presets/celery-worker.toml"),
-    ),
-    ("cron", include_str!("../presets/cron.toml")),
-    ("supercronic", include_str!("../presets/supercronic.toml")),
-    ("apscheduler", include_str!("../presets/apscheduler.toml")),
-    ("node-cron", include_str!("../presets/node-cron.toml")),
-    ("generic", include_str!("../presets/generic.toml")),
+const BUILT_IN: [(&str, Read); 9] = [
+    ("laravel", || data!("presets/laravel")),
+    ("supervisord", || data!("presets/supervisord")),
+    ("celery-beat", || data!("presets/celery-beat")),
+    ("celery-worker", || data!("presets/celery-worker")),
+    ("cron", || data!("presets/cron")),
+    ("supercronic", || data!("presets/supercronic")),
+    ("apscheduler", || data!("presets/apscheduler")),
+    ("node-cron", || data!("presets/node-cron")),
+    ("generic", || data!("presets/generic")),
 ];
 
 /// Files that others include, beside the presets.
-const PARTS: [(&str, &str); 1] = [("python", include_str!("../presets/part/python.toml"))];
+const PARTS: [(&str, Read); 1] = [("python", || data!("presets/part/python"))];
 
 /// The names of [`BUILT_IN`].
 const NAMES: [&str; BUILT_IN.len()] = {
@@ -46,8 +47,10 @@ static COMPILED: [OnceLock<Preset>; BUILT_IN.len()] = [const { OnceLock::new() }
     clippy::expect_used,
     reason = "files of this crate, which a test reads"
 )]
-fn built_in(toml: &str) -> Preset {
-    let file = PresetFile::read(toml).expect("a preset file is valid, as are those it includes");
+fn built_in(read: Read) -> Preset {
+    let file = read()
+        .with_included()
+        .expect("the files that it includes are there");
     Preset::compile(file.pattern, file.block, file.truths)
         .expect("a pattern of a preset file names a block of it")
 }
@@ -131,24 +134,23 @@ struct PresetFile {
 }
 
 impl PresetFile {
-    /// Reads a file with those that it includes.
-    fn read(toml: &str) -> Result<PresetFile, String> {
-        let mut file: PresetFile = toml::from_str(toml).map_err(|error| error.to_string())?;
-        for name in std::mem::take(&mut file.include) {
-            let (_, toml) = BUILT_IN
+    /// With what the files hold that it includes.
+    fn with_included(mut self) -> Result<PresetFile, String> {
+        for name in std::mem::take(&mut self.include) {
+            let (_, read) = BUILT_IN
                 .iter()
                 .chain(&PARTS)
                 .find(|(known, _)| *known == name)
                 .ok_or_else(|| format!("there is no file `{name}` to include"))?;
-            let included = PresetFile::read(toml)?;
-            file.truths.laravel |= included.truths.laravel;
-            file.truths.done_means_success |= included.truths.done_means_success;
-            file.pattern.extend(included.pattern);
+            let included = read().with_included()?;
+            self.truths.laravel |= included.truths.laravel;
+            self.truths.done_means_success |= included.truths.done_means_success;
+            self.pattern.extend(included.pattern);
             for (name, block) in included.block {
-                file.block.entry(name).or_insert(block);
+                self.block.entry(name).or_insert(block);
             }
         }
-        Ok(file)
+        Ok(self)
     }
 }
 
@@ -454,6 +456,21 @@ impl Preset {
         coarse.get_or_init(|| self.find_coarse_filter()).as_deref()
     }
 
+    /// Does at once what takes time when it is needed first, for a healthy log: the coarse filter, and
+    /// what reads idle lines. Who waits for something else has the time for it.
+    pub fn prepare(&self) {
+        self.coarse_filter();
+        self.index();
+        (self.0.patterns.iter())
+            .filter(|pattern| pattern.kind == PatternKind::Idle)
+            .for_each(|pattern| _ = pattern.expression.regex());
+    }
+
+    fn index(&self) -> &Index {
+        let expressions = || self.0.patterns.iter().map(|pattern| &pattern.expression);
+        (self.0.index).get_or_init(|| Index::new(expressions()))
+    }
+
     fn find_coarse_filter(&self) -> Option<String> {
         let mut bodies = BTreeSet::new();
         for (spec, pattern) in self.0.specs.iter().zip(&self.0.patterns) {
@@ -514,9 +531,7 @@ impl Preset {
     /// The first pattern that matches a cleaned line: its number, and what it captures.
     pub(super) fn classify<'t>(&self, line: &'t str) -> Option<(usize, &Pattern, Captures<'t>)> {
         let patterns = &self.0.patterns;
-        let expressions = || patterns.iter().map(|pattern| &pattern.expression);
-        let index = (self.0.index).get_or_init(|| Index::new(expressions()));
-        let possible = index.possible(line);
+        let possible = self.index().possible(line);
         (patterns.iter().zip(possible).enumerate())
             .filter(|(_, (_, is_possible))| *is_possible)
             .find_map(|(index, (pattern, _))| Some((index, pattern, pattern.captures(line)?)))

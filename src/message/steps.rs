@@ -13,6 +13,7 @@ use super::{Context, safe, words};
 use crate::cause::{self, SetUp, Step};
 use crate::condition::{Condition, Fact, RestartHelps};
 use crate::config::{Cure, EcsTarget, Scheduler};
+use crate::data::data;
 use crate::health::Sign;
 use crate::plan::{Gate, Handling, Notification};
 
@@ -52,13 +53,9 @@ struct Command {
     run: String,
 }
 
-#[expect(clippy::expect_used, reason = "constants; the tests read all of them")]
-static STEPS: LazyLock<Steps> =
-    LazyLock::new(|| toml::from_str(include_str!("steps.toml")).expect("valid steps"));
+static STEPS: LazyLock<Steps> = LazyLock::new(|| data!("message/steps"));
 
-#[expect(clippy::expect_used, reason = "constants; the tests read all of them")]
-static COMMANDS: LazyLock<BTreeMap<String, Command>> =
-    LazyLock::new(|| toml::from_str(include_str!("commands.toml")).expect("valid commands"));
+static COMMANDS: LazyLock<BTreeMap<String, Command>> = LazyLock::new(|| data!("message/commands"));
 
 /// What Laravel's commands, and the search for them, hold.
 const OF_LARAVEL: [&str; 2] = ["artisan", "[s]chedule"];

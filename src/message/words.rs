@@ -7,21 +7,23 @@ use jiff::tz::TimeZone;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
+use serde_json::{Map, Value as Json};
 
 use super::safe;
 use crate::config::Language;
+use crate::data::data;
 
 /// The words of one language.
 pub(super) struct Words {
     /// The language's code, by which causes and steps keep their texts.
     pub code: &'static str,
-    table: toml::Table,
+    table: Map<String, Json>,
     /// The same for templates.
     value: Value,
 }
 
-static EN: LazyLock<Words> = LazyLock::new(|| Words::read("en", include_str!("en.toml")));
-static JA: LazyLock<Words> = LazyLock::new(|| Words::read("ja", include_str!("ja.toml")));
+static EN: LazyLock<Words> = LazyLock::new(|| Words::new("en", data!("message/en")));
+static JA: LazyLock<Words> = LazyLock::new(|| Words::new("ja", data!("message/ja")));
 
 impl Words {
     /// The words of a language.
@@ -32,9 +34,7 @@ impl Words {
         }
     }
 
-    #[expect(clippy::expect_used, reason = "constants; the tests read all of them")]
-    fn read(code: &'static str, text: &str) -> Self {
-        let table: toml::Table = text.parse().expect("a valid file of words");
+    fn new(code: &'static str, table: Map<String, Json>) -> Self {
         Self {
             code,
             value: Value::from(Serde(&table)),
@@ -45,7 +45,8 @@ impl Words {
     /// The template at a path such as `["fact", "tasks"]`.
     fn template(&self, path: &[&str]) -> Option<&str> {
         let (last, tables) = path.split_last()?;
-        let table = (tables.iter()).try_fold(&self.table, |table, key| table.get(*key)?.as_table());
+        let table =
+            (tables.iter()).try_fold(&self.table, |table, key| table.get(*key)?.as_object());
         table?.get(*last)?.as_str()
     }
 
@@ -190,10 +191,10 @@ mod tests {
 
     #[test]
     fn languages_say_the_same_things() {
-        fn paths(table: &toml::Table, at: &str, out: &mut Vec<String>) {
+        fn paths(table: &Map<String, Json>, at: &str, out: &mut Vec<String>) {
             for (key, value) in table {
                 let path = format!("{at}.{key}");
-                match value.as_table() {
+                match value.as_object() {
                     Some(table) => paths(table, &path, out),
                     // Subjects are ASCII, and so English in every language.
                     None if key == "subject" => {}

@@ -72,7 +72,7 @@ fn files(of: &str) -> Vec<PathBuf> {
 /// The code of a file without its tests and comments.
 fn code(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     (code.lines())
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect::<Vec<_>>()
