@@ -236,6 +236,8 @@ impl AwsWorld<'_> {
     }
 }
 
+// The future of one call of the SDK's takes 6 KB, and futures are copied when they are handed on: each is
+// boxed here, where it begins.
 impl World for AwsWorld<'_> {
     fn now(&self) -> Timestamp {
         clock()
@@ -254,7 +256,7 @@ impl World for AwsWorld<'_> {
             Some(table) => {
                 // The semaphore is never closed.
                 let _place = self.aws.store_calls.acquire().await.ok();
-                store::load(self.aws, table, scheduler).await
+                Box::pin(store::load(self.aws, table, scheduler)).await
             }
             // A look without memory judges the half hour that it can see.
             None => {
@@ -276,7 +278,8 @@ impl World for AwsWorld<'_> {
         match self.pass.table {
             Some(table) => {
                 let _place = self.aws.store_calls.acquire().await.ok();
-                store::save(self.aws, table, scheduler, state, version, clock()).await
+                let save = store::save(self.aws, table, scheduler, state, version, clock());
+                Box::pin(save).await
             }
             None => Err(StoreError::Call(CallError::new(
                 Obstacle::Refused,
@@ -304,8 +307,8 @@ impl World for AwsWorld<'_> {
     }
 
     async fn logs(&self, looks: &[Look<'_>]) -> Vec<Option<Observed<LogWindow>>> {
-        let seen = insights::logs(self, looks).await.into_iter();
-        seen.map(|seen| seen.map(observed)).collect()
+        let seen = Box::pin(insights::logs(self, looks)).await;
+        seen.into_iter().map(|seen| seen.map(observed)).collect()
     }
 
     async fn states_are_late(&self) {
@@ -318,7 +321,7 @@ impl World for AwsWorld<'_> {
         from: Timestamp,
         until: Timestamp,
     ) -> Observed<Probe> {
-        observed(insights::probe(self, scheduler, from, until).await)
+        observed(Box::pin(insights::probe(self, scheduler, from, until)).await)
     }
 
     async fn service(&self, ecs: &Ecs) -> Option<Observed<ServiceFacts>> {
@@ -385,22 +388,26 @@ fn observed<T>(result: Result<T, CallError>) -> Observed<T> {
 }
 
 /// Gives something up when its part of the pass is over, and does not even begin it after that.
-async fn within<T>(
+fn within<T>(
     end: Option<Instant>,
     what: &str,
     call: impl Future<Output = Result<T, CallError>>,
-) -> Result<T, CallError> {
-    let Some(end) = end else {
-        return call.await;
-    };
-    if end <= Instant::now() {
-        let why = format!("no time was left in this pass for {what}: the next one tries again");
-        return Err(CallError::new(Obstacle::TimedOut, why));
+) -> impl Future<Output = Result<T, CallError>> {
+    let call = Box::pin(call);
+    async move {
+        let Some(end) = end else {
+            return call.await;
+        };
+        if end <= Instant::now() {
+            let why = format!("no time was left in this pass for {what}: the next one tries again");
+            return Err(CallError::new(Obstacle::TimedOut, why));
+        }
+        (tokio::time::timeout_at(end, call).await).unwrap_or_else(|_| {
+            let why =
+                format!("{what} did not end before the pass had to: the next one tries again");
+            Err(CallError::new(Obstacle::TimedOut, why))
+        })
     }
-    (tokio::time::timeout_at(end, call).await).unwrap_or_else(|_| {
-        let why = format!("{what} did not end before the pass had to: the next one tries again");
-        Err(CallError::new(Obstacle::TimedOut, why))
-    })
 }
 
 #[cfg(test)]

@@ -237,15 +237,18 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
             false => None,
         }
     };
-    let all_clear = async {
+    // It is handed on from one future to the next, and most passes do without.
+    let all_clear = Box::pin(async {
         match request.all_clear && !request.dry_run {
             true => apart(configuration(world, None)).await,
             false => None,
         }
-    };
-    let ((mut reports, all_clear), readers) = futures::join!(
+    });
+    let ((mut reports, all_clear), readers, ()) = futures::join!(
         attend_all(world, config, request, &selected, all_clear),
-        readers
+        readers,
+        // While the states are on their way.
+        async { (selected.iter()).for_each(|scheduler| scheduler.preset.prepare()) }
     );
     let order: HashMap<&str, usize> = (selected.iter().enumerate())
         .map(|(index, scheduler)| (scheduler.name.as_str(), index))
