@@ -15,7 +15,7 @@ use crate::judge::{self, Look};
 use crate::plan::{Handling, Notification, Occasion, Plan, Reason, Remediation, Verdict};
 use crate::remedy;
 use crate::silence::{self, Quiet};
-use crate::snapshot::{Observed, Readers, Snapshot};
+use crate::snapshot::{LogWindow, Observed, Readers, Snapshot};
 use crate::state::{Blind, Incident, Phase, SCHEMA, State};
 
 /// Passes closer together than this are one look: EventBridge delivers at least once, and a
@@ -32,6 +32,44 @@ const TEST_ALERTS_APART: SignedDuration = SignedDuration::from_mins(10);
 /// Schedulers that a test alert names.
 const MOST_WATCHED: usize = 5;
 
+/// A state with a look at the log folded in.
+#[derive(Clone, Debug)]
+pub struct Folded {
+    /// What is remembered now.
+    pub state: State,
+    /// How far the log had been read before.
+    pub checked_until: Option<Timestamp>,
+    /// The look is one of its own, and no repeated invocation.
+    counts: bool,
+}
+
+impl Folded {
+    /// Folds a look at the log into what was remembered before.
+    pub fn new(
+        scheduler: &Scheduler,
+        log: &Observed<LogWindow>,
+        mut state: State,
+        now: Timestamp,
+    ) -> Folded {
+        let checked_until = state.checked_until;
+        let counts = (state.looked_at).is_none_or(|at| now.duration_since(at) >= LOOKS_APART);
+        state.schema = SCHEMA;
+        state.installed_at.get_or_insert(now);
+        if counts {
+            state.looked_at = Some(now);
+        }
+        if let Observed::Known(window) = log {
+            history::fold(&mut state, scheduler, window, now);
+            state.checked_until = checked_until.max(Some(window.until));
+        }
+        Folded {
+            state,
+            checked_until,
+            counts,
+        }
+    }
+}
+
 /// Decides. No I/O, no clock, no randomness: the same input gives the same output, and deciding
 /// twice on unchanged input plans nothing new.
 pub fn decide(
@@ -40,23 +78,28 @@ pub fn decide(
     state: &State,
     now: Timestamp,
 ) -> (Plan, State) {
-    let mut next = state.clone();
-    next.schema = SCHEMA;
-    next.installed_at.get_or_insert(now);
-    let counts = (state.looked_at).is_none_or(|at| now.duration_since(at) >= LOOKS_APART);
-    if counts {
-        next.looked_at = Some(now);
-    }
-    if let Observed::Known(window) = &snapshot.log {
-        history::fold(&mut next, scheduler, window, now);
-        next.checked_until = next.checked_until.max(Some(window.until));
-    }
+    let folded = Folded::new(scheduler, &snapshot.log, state.clone(), now);
+    decide_on(scheduler, snapshot, folded, now)
+}
+
+/// What [`decide`] does, for those who have folded the snapshot's log in already.
+pub fn decide_on(
+    scheduler: &Scheduler,
+    snapshot: &Snapshot,
+    folded: Folded,
+    now: Timestamp,
+) -> (Plan, State) {
+    let Folded {
+        state: mut next,
+        checked_until,
+        counts,
+    } = folded;
     count_blindness(&mut next, snapshot, now, counts);
     (next.silences).retain(|silence| silence.until > now);
     let quiet = silence::quiet(scheduler, &next, now);
 
     notice_start(&mut next, snapshot, now);
-    let mut look = judge::look(scheduler, snapshot, &next, state.checked_until, now);
+    let mut look = judge::look(scheduler, snapshot, &next, checked_until, now);
     remember_excuse(&mut next, &look, now);
     remember_off(&mut next, &look, now);
     let seeing = snapshot.log.known().is_some();

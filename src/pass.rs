@@ -17,8 +17,7 @@ use tracing::{info, warn};
 
 use self::settle::{Done, deliver, settle};
 use crate::config::{Config, Limits, Scheduler, Shard, StaleAfter};
-use crate::decide::decide;
-use crate::history;
+use crate::decide::{Folded, decide_on};
 use crate::judge::{self, Silence};
 use crate::plan::{Notification, Plan};
 use crate::snapshot::{Fleet, LogWindow, Observed, Readers, Snapshot};
@@ -501,14 +500,15 @@ async fn attend<W: World>(
         state.restarts.locked_out_at = None;
     }
 
-    let snapshot = collect(world, scheduler, &state, log, fleet, now).await;
+    let folded = Folded::new(scheduler, &log, state, now);
+    let snapshot = collect(world, scheduler, &folded.state, log, fleet, now).await;
     if let Observed::Known(window) = &snapshot.log {
         report.scanned_bytes = window.scanned_bytes.unwrap_or(0);
-        report.new_bytes = new_bytes(window, state.checked_until);
+        report.new_bytes = new_bytes(window, folded.checked_until);
         report.truncated = window.truncated;
     }
     report.unseen = unseen(&snapshot);
-    let (plan, mut next) = decide(scheduler, &snapshot, &state, now);
+    let (plan, mut next) = decide_on(scheduler, &snapshot, folded, now);
     let restart = plan.remediation.clone().filter(|r| r.allowed());
     report.open_incidents = count(next.incidents.iter().filter(|i| i.is_open()).count());
     report.note_outbox(&next.outbox, &[]);
@@ -575,7 +575,7 @@ async fn attend<W: World>(
     report
 }
 
-/// Looks at the rest, where the log makes it suspicious.
+/// Looks at the rest, where the log makes it suspicious. `state` has it folded in.
 async fn collect<W: World>(
     world: &W,
     scheduler: &Scheduler,
@@ -584,17 +584,13 @@ async fn collect<W: World>(
     fleet: Fleet,
     now: Timestamp,
 ) -> Snapshot {
-    let mut seen = state.clone();
-    if let Observed::Known(window) = &log {
-        history::fold(&mut seen, scheduler, window, now);
-    }
-    let wanted = judge::wanted(scheduler, &log, &seen, now);
+    let wanted = judge::wanted(scheduler, &log, state, now);
     let probe = async {
         if !wanted.probe {
             return None;
         }
         // Only lines within the allowed silence prove that the logs live.
-        let from = now - Silence::of(scheduler, &seen, now).allowed;
+        let from = now - Silence::of(scheduler, state, now).allowed;
         Some(world.probe(scheduler, from, now).await)
     };
     let service = async {
