@@ -147,6 +147,13 @@ impl Aws {
         &self.region
     }
 
+    /// Makes the clients that every pass needs. To read the system's certificates for the first of them
+    /// takes longer than anything else a start does.
+    pub fn prepare(&self) {
+        self.dynamodb();
+        self.logs();
+    }
+
     /// The world of one pass.
     ///
     /// The limits of the first pass hold for the process: they are shared by all its passes,

@@ -38,8 +38,7 @@ def build(arch):
     target = ROOT / "target" / "clean"
     shutil.rmtree(target, ignore_errors=True)
     subprocess.run(["cargo", "fetch", "--quiet", "--locked"], cwd=ROOT, check=True)
-    flag = "--arm64" if arch == "arm64" else "--x86-64"
-    command = ["cargo", "lambda", "build", "--release", flag, "--bin", "scheduler-watchdog"]
+    command = ["make", "lambda", f"ARCH={arch}"]
     began = time.monotonic()
     subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
     seconds = time.monotonic() - began

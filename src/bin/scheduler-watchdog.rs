@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
@@ -32,7 +33,9 @@ async fn main() -> Result<(), Error> {
         .with_timer(Rfc3339)
         .with_filter(wanted.and_then(Result::ok).unwrap_or_else(usual));
     tracing_subscriber::registry().with(log).init();
-    let aws = Aws::of_function(&environment)?;
+    let aws = Arc::new(Aws::of_function(&environment)?);
+    let beside = Arc::clone(&aws);
+    std::thread::spawn(move || beside.prepare());
     // Until it can be used, each wake-up reads it again: what is wrong outside this process, such
     // as a parameter or a permission, can be mended while it lives.
     let config = OnceCell::new();

@@ -457,13 +457,15 @@ impl Preset {
     }
 
     /// Does at once what takes time when it is needed first, for a healthy log: the coarse filter, and
-    /// what reads idle lines. Who waits for something else has the time for it.
+    /// what reads an idle line and the end of a job, in their most frequent forms. Who waits for
+    /// something else has the time for it.
     pub fn prepare(&self) {
         self.coarse_filter();
         self.index();
-        (self.0.patterns.iter())
-            .filter(|pattern| pattern.kind == PatternKind::Idle)
-            .for_each(|pattern| _ = pattern.expression.regex());
+        for kind in [PatternKind::Idle, PatternKind::Ended] {
+            let first = (self.0.patterns.iter()).find(|pattern| pattern.kind == kind);
+            first.map(|pattern| pattern.expression.regex());
+        }
     }
 
     fn index(&self) -> &Index {
