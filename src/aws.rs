@@ -148,7 +148,7 @@ impl Aws {
     }
 
     /// Makes the clients that every pass needs. To read the system's certificates for the first of them
-    /// takes longer than anything else a start does.
+    /// takes a tenth of the processor time of a start with its first pass.
     pub fn prepare(&self) {
         self.dynamodb();
         self.logs();
