@@ -33,8 +33,8 @@ CARGO_MUTANTS := $(CARGO_TOOLS)/installed/cargo-mutants@27.1.0
 ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 DEPLOY_ARCH ?= arm64
 PROPTEST_RNG_SEED ?= 20261125
-# Against the C library of Amazon Linux 2023, on which the function runs.
-CARGO_LAMBDA_TARGET := --target $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu.2.34
+# As `sam build` asks for it, which would build everything again otherwise.
+CARGO_LAMBDA_ARCH := $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
 
 export PATH := $(SAM_ENV)/bin:$(CARGO_TOOLS)/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
@@ -83,7 +83,7 @@ $(CARGO_TOOLS)/installed/%:
 
 .PHONY: lambda
 lambda: $(SAM_ENV)/.installed
-	cargo lambda build --release $(CARGO_LAMBDA_TARGET) --bin scheduler-watchdog
+	cargo lambda build --release $(CARGO_LAMBDA_ARCH) --bin scheduler-watchdog
 
 # `sam build` packs the bootstrap alone; a watchdog.toml beside this file goes with it.
 .PHONY: package
@@ -199,7 +199,7 @@ bench:
 # The function beside an empty one and a Python one, on a machine that does nothing else.
 COLD_STARTS ?= 10
 bench-start: package $(EMULATOR_ENV)/.installed $(PEER_ENV)/.installed
-	cd benches/peer/empty && cargo lambda build --release $(CARGO_LAMBDA_TARGET)
+	cd benches/peer/empty && cargo lambda build --release $(CARGO_LAMBDA_ARCH)
 	$(PEER_ENV)/bin/python tools/bench.py --rounds $(COLD_STARTS) \
 		--bootstrap $(CURDIR)/.aws-sam/build/WatchdogFunction/bootstrap \
 		--empty $(CURDIR)/benches/peer/empty/target/lambda/empty/bootstrap \

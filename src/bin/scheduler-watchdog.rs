@@ -34,6 +34,7 @@ async fn main() -> Result<(), Error> {
         .with_filter(wanted.and_then(Result::ok).unwrap_or_else(usual));
     tracing_subscriber::registry().with(log).init();
     let aws = Arc::new(Aws::of_function(&environment)?);
+    // Beside what else a start does, and a runtime that waits for its first event.
     let beside = Arc::clone(&aws);
     std::thread::spawn(move || beside.prepare());
     // Until it can be used, each wake-up reads it again: what is wrong outside this process, such
