@@ -1,5 +1,4 @@
-//! The data files below `src/` as JSON, which a start reads in a fraction of the time: the function
-//! carries no reader of TOML for them.
+//! The data files below `src/` as JSON, so that the function carries no reader of TOML for them.
 //!
 //! `src/causes/ecs.toml` becomes `causes/ecs.json` below `OUT_DIR`, without its examples, and
 //! `tests/causes/ecs.json` with them; the macro `data!` of the library finds both.

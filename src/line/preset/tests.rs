@@ -2,7 +2,9 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
+use regex::Regex;
 
+use super::spec::{MAX_PATTERN, compile};
 use super::*;
 use crate::line::{JobEvent, Kind, Line, LogEvent, Pulse, read};
 
