@@ -309,6 +309,9 @@ pub enum Fact {
         newest: Option<Timestamp>,
         /// Who started it, in ECS's words.
         by: Option<String>,
+        /// There are more tasks than were looked at.
+        #[serde(default)]
+        at_least: bool,
     },
     /// ECS could not be asked, or is not configured.
     EcsUnknown {

@@ -113,7 +113,7 @@ fn trace(attempt: &Attempt, facts: &ServiceFacts) -> Outcome {
             .map(|deployment| Some(deployment.id.clone())),
         CureKind::StopTask => {
             let runs = (facts.running()).any(|task| Some(&task.id) == attempt.task.as_ref());
-            (!runs).then_some(None)
+            (!runs && !facts.truncated).then_some(None)
         }
         CureKind::RunTask => (facts.tasks.iter())
             .find(|task| task.started_by == attempt.token)
@@ -121,6 +121,8 @@ fn trace(attempt: &Attempt, facts: &ServiceFacts) -> Outcome {
     };
     match started {
         Some(started) => Outcome::Made { started },
+        // It may be about one of the tasks that were not looked at.
+        None if facts.truncated && attempt.cure != CureKind::ForceNewDeployment => Outcome::Claimed,
         None => Outcome::CallFailed {
             error: "the call was not answered, and ECS shows nothing of it".to_owned(),
         },

@@ -184,6 +184,8 @@ pub struct ServiceFacts {
     pub deployments: Vec<Deployment>,
     /// Running ones and those that stopped within about an hour.
     pub tasks: Vec<Task>,
+    /// There are more tasks than these: that one is not among them proves nothing.
+    pub truncated: bool,
     /// The newest service events, newest first.
     pub events: Vec<String>,
 }

@@ -389,7 +389,7 @@ fn service(at: Timestamp) -> ServiceFacts {
                 ..Container::default()
             }],
         }],
-        events: Vec::new(),
+        ..ServiceFacts::default()
     }
 }
 

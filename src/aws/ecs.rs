@@ -29,9 +29,13 @@ use crate::config::{Ecs, EcsTarget, Scheduler};
 use crate::plan::{CureKind, Remediation};
 use crate::snapshot::{CallError, Container, Deployment, Obstacle, ServiceFacts, Task};
 
-/// The most tasks that are looked at, of the running and of the stopped ones each. A scheduler
-/// has one or a few; a hundred is also what one DescribeTasks takes.
-const MOST_TASKS: usize = 100;
+/// The most tasks that are looked at, of the running and of the stopped ones each. A scheduler has one
+/// or a few; those of a schedule that end are some hundred an hour, and those that hang are as many
+/// after half a day.
+const MOST_TASKS: usize = 500;
+
+/// How many tasks one DescribeTasks takes.
+const DESCRIBED_AT_ONCE: usize = 100;
 
 /// The newest service events that are kept; each says the same again every few minutes.
 const MOST_EVENTS: usize = 5;
@@ -50,12 +54,12 @@ pub(super) async fn service(aws: &Aws, ecs: &Ecs) -> Result<ServiceFacts, CallEr
             let mut facts = place.describe_service(name).await?;
             // A deleted service is shown for a while, and has no tasks to ask for.
             if facts.status != "INACTIVE" {
-                facts.tasks = place.tasks(Of::Service(name)).await?;
+                (facts.tasks, facts.truncated) = place.tasks(Of::Service(name)).await?;
             }
             Ok(facts)
         }
         EcsTarget::TaskDefinition { definition, .. } => {
-            let mut tasks = place.tasks(Of::Family(family(definition))).await?;
+            let (mut tasks, truncated) = place.tasks(Of::Family(family(definition))).await?;
             // A service may run the same definition, with another command.
             tasks.retain(|task| !task.is_of_service());
             Ok(ServiceFacts {
@@ -63,6 +67,7 @@ pub(super) async fn service(aws: &Aws, ecs: &Ecs) -> Result<ServiceFacts, CallEr
                 controller: "ECS".to_owned(),
                 desired: 1,
                 tasks,
+                truncated,
                 ..ServiceFacts::default()
             })
         }
@@ -148,14 +153,17 @@ impl Place<'_> {
         }
     }
 
-    async fn tasks(&self, of: Of<'_>) -> Result<Vec<Task>, CallError> {
+    /// The tasks, and whether there are more.
+    async fn tasks(&self, of: Of<'_>) -> Result<(Vec<Task>, bool), CallError> {
         let (running, stopped) = futures::join!(
             self.list(of, DesiredStatus::Running),
             self.list(of, DesiredStatus::Stopped),
         );
-        let arns = [running?, stopped?].concat();
+        let (mut arns, more_running) = running?;
+        let (stopped, more_stopped) = stopped?;
+        arns.extend(stopped);
         let mut tasks = Vec::with_capacity(arns.len());
-        for arns in arns.chunks(MOST_TASKS) {
+        for arns in arns.chunks(DESCRIBED_AT_ONCE) {
             let answer = (self.aws.ecs().describe_tasks())
                 .cluster(&self.ecs.cluster)
                 .set_tasks(Some(arns.to_vec()))
@@ -165,10 +173,15 @@ impl Place<'_> {
             // A task that is gone since it was listed is a failure here, and no news.
             tasks.extend(answer.tasks().iter().map(task));
         }
-        Ok(tasks)
+        Ok((tasks, more_running || more_stopped))
     }
 
-    async fn list(&self, of: Of<'_>, status: DesiredStatus) -> Result<Vec<String>, CallError> {
+    /// The ARNs of the tasks, and whether there are more.
+    async fn list(
+        &self,
+        of: Of<'_>,
+        status: DesiredStatus,
+    ) -> Result<(Vec<String>, bool), CallError> {
         let list = (self.aws.ecs().list_tasks())
             .cluster(&self.ecs.cluster)
             .desired_status(status);
@@ -179,12 +192,13 @@ impl Place<'_> {
         let mut pages = list.into_paginator().items().send();
         let mut arns = Vec::new();
         while let Some(arn) = pages.next().await {
-            arns.push(arn.map_err(|error| self.error("ecs:ListTasks", None, &error))?);
+            let arn = arn.map_err(|error| self.error("ecs:ListTasks", None, &error))?;
             if arns.len() == MOST_TASKS {
-                break;
+                return Ok((arns, true));
             }
+            arns.push(arn);
         }
-        Ok(arns)
+        Ok((arns, false))
     }
 
     async fn force_new_deployment(&self, name: &str) -> Result<Option<String>, CallError> {
@@ -389,6 +403,7 @@ fn facts(service: &types::Service) -> ServiceFacts {
         desired: u32::try_from(service.desired_count()).unwrap_or(0),
         deployments,
         tasks: Vec::new(),
+        truncated: false,
         events: (events.into_iter())
             .filter_map(|event| event.message())
             .take(MOST_EVENTS)

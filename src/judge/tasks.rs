@@ -24,6 +24,8 @@ pub(super) struct Runs<'a> {
     going: Vec<&'a Task>,
     /// The newest one that ECS knows; it forgets them after about an hour.
     newest: Option<&'a Task>,
+    /// There are others, of which nothing is known.
+    truncated: bool,
 }
 
 impl<'a> Runs<'a> {
@@ -56,20 +58,21 @@ impl<'a> Runs<'a> {
             recent_from,
             going: tasks().filter(|task| !task.is_stopped()).collect(),
             newest: tasks().max_by_key(|task| task.started_at),
+            truncated: facts.truncated,
             begun,
         }
     }
 
     /// Whether nothing is started: the schedule is off, gone, or its calls are refused.
     pub fn is_none_started(&self) -> bool {
-        self.recent.is_empty()
+        self.recent.is_empty() && !self.truncated
     }
 
     /// Whether no run comes about: none is started, or all that were failed or hang before their
     /// containers run. One before them may have run well without a word, where nothing was due.
     pub fn is_none_alive(&self) -> bool {
         let came_up = |task: &&Task| task.started_at.is_some() && !self.has_failed(task);
-        !self.recent.iter().any(came_up)
+        !self.recent.iter().any(came_up) && !self.truncated
     }
 
     fn has_failed(&self, task: &Task) -> bool {
@@ -83,7 +86,7 @@ impl<'a> Runs<'a> {
         };
         let all_young = self.failed.is_empty() && self.begun.iter().all(is_young);
         (self.begun.iter().copied())
-            .filter(|_| all_young)
+            .filter(|_| all_young && !self.truncated)
             .max_by_key(|task| task.started_at)
     }
 
@@ -107,6 +110,7 @@ impl<'a> Runs<'a> {
             running: count(self.going.len()),
             newest: self.newest.and_then(|task| task.started_at),
             by: (self.newest.map(|task| task.started_by.clone())).filter(|by| !by.is_empty()),
+            at_least: self.truncated,
         }
     }
 }

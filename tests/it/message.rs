@@ -721,6 +721,7 @@ fn facts() -> Vec<Fact> {
             running: 1,
             newest: Some(then),
             by: Some("chronos-schedule/every-minute".to_owned()),
+            at_least: false,
         },
         Fact::Runs {
             since: then,
@@ -729,6 +730,25 @@ fn facts() -> Vec<Fact> {
             running: 0,
             newest: None,
             by: None,
+            at_least: false,
+        },
+        Fact::Runs {
+            since: then,
+            started: 40,
+            failed: 0,
+            running: 500,
+            newest: Some(then),
+            by: Some("chronos-schedule/every-minute".to_owned()),
+            at_least: true,
+        },
+        Fact::Runs {
+            since: then,
+            started: 0,
+            failed: 0,
+            running: 500,
+            newest: None,
+            by: None,
+            at_least: true,
         },
         Fact::EcsUnknown {
             why: "x".to_owned(),

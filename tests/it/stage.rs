@@ -258,7 +258,7 @@ pub fn facts(tasks: &[&str], since: Timestamp) -> ServiceFacts {
         desired: u32::try_from(tasks.len()).unwrap(),
         deployments: vec![deployment(DEPLOYMENT, "COMPLETED", since)],
         tasks: tasks.iter().map(|id| task(id, DEPLOYMENT, since)).collect(),
-        events: Vec::new(),
+        ..ServiceFacts::default()
     }
 }
 

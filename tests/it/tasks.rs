@@ -4,13 +4,13 @@ use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::Language;
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
-use scheduler_watchdog::message::{Context, render};
+use scheduler_watchdog::message::{Context, Message, render};
 use scheduler_watchdog::plan::{
     CureKind, Gate, Handling, Notification, Occasion, Plan, Reason, Verdict,
 };
 use scheduler_watchdog::remedy;
 use scheduler_watchdog::snapshot::{Fleet, Observed, Obstacle, ServiceFacts, Task};
-use scheduler_watchdog::state::{MOST_BYTES, State};
+use scheduler_watchdog::state::{MOST_BYTES, Outcome, State};
 
 use crate::stage::{Stage, minutes, stream, task, unknown};
 
@@ -42,6 +42,8 @@ struct Schedule {
     began: Timestamp,
     /// Every task that there ever was, as it will have ended.
     tasks: Vec<Task>,
+    /// ECS is asked about no more than these, in no order that can be relied on.
+    most: usize,
 }
 
 impl Schedule {
@@ -51,6 +53,7 @@ impl Schedule {
             began: stage.now,
             stage,
             tasks: Vec::new(),
+            most: usize::MAX,
         }
     }
 
@@ -94,7 +97,7 @@ impl Schedule {
     /// What ECS says by now: what runs, and what ended within the last hour.
     fn look_at_ecs(&mut self) {
         let now = self.stage.now;
-        let tasks = (self.tasks.iter())
+        let mut tasks: Vec<Task> = (self.tasks.iter())
             .filter(|task| {
                 task.started_at
                     .or(task.stopped_at)
@@ -112,11 +115,14 @@ impl Schedule {
                 task
             })
             .collect();
+        let truncated = tasks.len() > self.most;
+        tasks.truncate(self.most);
         self.stage.service = Observed::Known(ServiceFacts {
             status: "ACTIVE".to_owned(),
             controller: "ECS".to_owned(),
             desired: 1,
             tasks,
+            truncated,
             ..ServiceFacts::default()
         });
     }
@@ -353,6 +359,32 @@ fn tasks_without_a_word_are_a_silent_scheduler_or_silent_logs() {
 }
 
 /// A task that has just started excuses a silence once, not each minute anew.
+/// So many tasks hang that not all are looked at: those that were started lately can be among the
+/// others, and so can one that has only just begun.
+#[test]
+fn tasks_that_were_not_looked_at_prove_nothing() {
+    for (most, started) in [(10, 0), (32, 2)] {
+        let mut schedule = after_half_an_hour("");
+        schedule.most = most;
+        schedule.stage.other_lines();
+        for minute in 30..45 {
+            schedule.task(minute).stopped_at = None;
+        }
+        let plan = schedule.pass(35);
+        assert_eq!(plan.conditions, [Condition::SchedulerSilent], "{plan}");
+        assert_eq!(runs_of(&plan), (started, 0, started));
+        let text = message(&plan.notifications[0], &schedule, Language::En).text;
+        let known = match started {
+            0 => "Whether a task was started since",
+            _ => "At least 2 tasks started since",
+        };
+        let said = [known, "ECS has more tasks than the watchdog looks at."];
+        assert!(said.iter().all(|said| text.contains(said)), "{text}");
+        let gates = schedule.pass(40).remediation.unwrap().blocked_by;
+        assert!(gates.contains(&Gate::ConditionNotRestartable), "{gates:?}");
+    }
+}
+
 #[test]
 fn the_next_task_does_not_excuse_those_before_it() {
     let mut schedule = after_half_an_hour("");
@@ -741,6 +773,22 @@ fn a_run_by_hand_whose_answer_was_lost_is_traced() {
     );
 }
 
+/// The answer was lost, and the task is not among those that are looked at: it may have been started.
+#[test]
+fn a_run_by_hand_that_cannot_be_seen_is_not_said_to_have_failed() {
+    let mut schedule = after_half_an_hour("");
+    let _ = schedule.pass(35);
+    let plan = schedule.pass(40);
+    schedule.task(40).started_by = plan.remediation.unwrap().token;
+    schedule.most = 10;
+    let _ = schedule.pass(45);
+    let attempt = &schedule.stage.state.restarts.attempts[0];
+    assert_eq!(attempt.outcome, Outcome::Claimed);
+    schedule.most = usize::MAX;
+    let _ = schedule.pass(50);
+    assert!(schedule.stage.state.restarts.started(&id(40)));
+}
+
 #[test]
 fn runs_by_hand_without_a_heartbeat_end_in_a_lock_out() {
     let mut schedule = after_half_an_hour("");
@@ -774,17 +822,19 @@ fn deciding_twice_on_the_same_tasks_plans_nothing_new() {
 // Messages
 
 /// A message about tasks, in both languages. It does not talk of what such a set-up has not.
+fn message(notification: &Notification, schedule: &Schedule, language: Language) -> Message {
+    let context = Context {
+        scheduler: Some(&schedule.stage.scheduler),
+        language,
+        region: "ap-northeast-1",
+        hide_emails: true,
+    };
+    render(notification, &context)
+}
+
 fn mails(name: &str, notification: &Notification, schedule: &Schedule) {
     for (language, code) in [(Language::En, "en"), (Language::Ja, "ja")] {
-        let message = render(
-            notification,
-            &Context {
-                scheduler: Some(&schedule.stage.scheduler),
-                language,
-                region: "ap-northeast-1",
-                hide_emails: true,
-            },
-        );
+        let message = message(notification, schedule, language);
         let words = [
             "service",
             "Service",

@@ -31,6 +31,9 @@ const STOPPED_FOR: SignedDuration = SignedDuration::from_hours(1);
 /// The default of `startup_grace`.
 const STARTUP_GRACE: SignedDuration = SignedDuration::from_mins(3);
 
+/// So many tasks that run are looked at, and so many that have stopped.
+const MOST_TASKS: usize = 500;
+
 /// A deployment in progress for longer than this excuses nothing.
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(30);
 
@@ -799,7 +802,7 @@ impl Site {
 
     /// What ECS says.
     pub fn facts(&self, now: Timestamp) -> ServiceFacts {
-        let tasks = (self.tasks.iter())
+        let mut tasks: Vec<TaskFacts> = (self.tasks.iter())
             .map(|task| {
                 let stopped = task.stopped_at.filter(|at| *at <= now);
                 let status = match (stopped, task.started_at <= now) {
@@ -825,14 +828,41 @@ impl Site {
                 }
             })
             .collect();
+        let all = tasks.len();
+        for is_stopped in [false, true] {
+            self.look_at_some(&mut tasks, |task| task.is_stopped() == is_stopped);
+        }
         ServiceFacts {
             status: "ACTIVE".to_owned(),
             controller: "ECS".to_owned(),
             desired: self.desired,
             deployments: self.deployments.clone(),
+            truncated: tasks.len() < all,
             tasks,
             events: Vec::new(),
         }
+    }
+
+    /// Leaves out tasks of a kind that are too many. ECS lists them in no order.
+    fn look_at_some(&self, tasks: &mut Vec<TaskFacts>, such: impl Fn(&TaskFacts) -> bool) {
+        let many = tasks.iter().filter(|task| such(task)).count();
+        if many <= MOST_TASKS {
+            return;
+        }
+        let dice = self.dice.about(23);
+        let place = |task: &TaskFacts| {
+            let question = task.id.bytes().fold(0, |sum: u64, byte| {
+                sum.wrapping_mul(31).wrapping_add(byte.into())
+            });
+            dice.below(question, u64::MAX)
+        };
+        tasks.sort_by_key(place);
+        let mut left = MOST_TASKS;
+        tasks.retain(|task| {
+            let keeps = !such(task) || left > 0;
+            left -= usize::from(such(task) && keeps);
+            keeps
+        });
     }
 
     /// What the application says of its scheduler, if a task runs that can say anything. Each turn

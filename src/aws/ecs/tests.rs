@@ -322,25 +322,31 @@ async fn a_definition_has_the_tasks_of_its_family() {
     );
 }
 
-/// Pages are followed, but not for ever: 100 tasks of each kind, asked for 100 at a time.
+/// Pages are followed, but not for ever: 500 tasks of each kind, asked for 100 at a time. That there are
+/// more is known.
 #[tokio::test]
 async fn many_tasks_are_read_in_pages_and_bounded() {
-    let list = mock!(Client::list_tasks).then_compute_output(|list| {
-        let page: usize = list.next_token().map_or(0, |token| token.parse().unwrap());
-        let status = list.desired_status().map_or("", DesiredStatus::as_str);
-        let arns = (0..40)
-            .map(|n| arn(&format!("{status}-{page}-{n}")))
-            .collect();
-        ListTasksOutput::builder()
-            .set_task_arns(Some(arns))
-            .next_token((page + 1).to_string())
-            .build()
-    });
-    let describe = described();
-    let aws = aws(&[&list, &describe]);
-    let facts = service(&aws, &at_definition(&[])).await.unwrap();
-    assert_eq!(facts.tasks.len(), 200);
-    assert_eq!((list.num_calls(), describe.num_calls()), (6, 2));
+    for (pages, tasks, truncated) in [(1, 200, false), (5, 1_000, false), (6, 1_000, true)] {
+        let list = mock!(Client::list_tasks).then_compute_output(move |list| {
+            let page: usize = list.next_token().map_or(1, |token| token.parse().unwrap());
+            let status = list.desired_status().map_or("", DesiredStatus::as_str);
+            let arns = (0..100)
+                .map(|n| arn(&format!("{status}-{page}-{n}")))
+                .collect();
+            ListTasksOutput::builder()
+                .set_task_arns(Some(arns))
+                .set_next_token((page < pages).then(|| (page + 1).to_string()))
+                .build()
+        });
+        let describe = described();
+        let aws = aws(&[&list, &describe]);
+        let facts = service(&aws, &at_definition(&[])).await.unwrap();
+        assert_eq!((facts.tasks.len(), facts.truncated), (tasks, truncated));
+        assert_eq!(
+            (list.num_calls(), describe.num_calls()),
+            (2 * pages, tasks / 100)
+        );
+    }
 }
 
 #[tokio::test]

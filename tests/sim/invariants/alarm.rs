@@ -59,7 +59,7 @@ impl Inspector<'_> {
                     truth.came_up(from, seen.now) || truth.came_up(from, now + SLACK)
                 };
                 let is_down = setup.task_every.is_some()
-                    && seen.facts.is_some()
+                    && seen.facts.as_ref().is_some_and(|facts| !facts.truncated)
                     && allowed_by(n).is_some_and(|lately| !comes_up(lately));
                 if silent && is_down {
                     return Err("no run comes about");
