@@ -98,6 +98,8 @@ pub struct Setup {
     /// Minutes from one run to the next, where each is a task of its own; none for a loop.
     pub task_every: Option<i64>,
     pub replicas: usize,
+    /// So many tasks that run are looked at, and so many that have stopped.
+    pub most_tasks: usize,
     /// `[scheduler.ecs]` is configured.
     pub ecs: bool,
     pub restarts: bool,
@@ -307,6 +309,9 @@ impl fmt::Display for Event {
     }
 }
 
+/// What the real world looks at.
+const MOST_TASKS: usize = 500;
+
 const JOBS: [JobSetup; 8] = [
     job("redis:monitor", When::EveryMinutes(5), 1, false),
     job("queue:prune", When::Hourly(17), 2, false),
@@ -488,6 +493,7 @@ fn setup(rng: &mut Rng, index: usize) -> Setup {
         name: format!("s{index}"),
         task_every: None,
         replicas: [1, 1, 1, 1, 1, 1, 2, 3][rng.usize(0..8)],
+        most_tasks: MOST_TASKS,
         ecs,
         restarts: ecs && rng.u32(0..10) < 6,
         stops_tasks: ecs && rng.bool(),
@@ -543,6 +549,8 @@ fn task_setup(rng: &mut Rng, index: usize) -> Setup {
     Setup {
         task_every: Some(every),
         replicas: 1,
+        // As if each run were many tasks.
+        most_tasks: [5, 30, MOST_TASKS][[0, 1, 2, 2, 2, 2, 2, 2][rng.usize(0..8)]],
         ecs: true,
         restarts: rng.u32(0..10) < 6,
         stops_tasks: false,

@@ -31,9 +31,6 @@ const STOPPED_FOR: SignedDuration = SignedDuration::from_hours(1);
 /// The default of `startup_grace`.
 const STARTUP_GRACE: SignedDuration = SignedDuration::from_mins(3);
 
-/// So many tasks that run are looked at, and so many that have stopped.
-const MOST_TASKS: usize = 500;
-
 /// A deployment in progress for longer than this excuses nothing.
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(30);
 
@@ -846,7 +843,7 @@ impl Site {
     /// Leaves out tasks of a kind that are too many. ECS lists them in no order.
     fn look_at_some(&self, tasks: &mut Vec<TaskFacts>, such: impl Fn(&TaskFacts) -> bool) {
         let many = tasks.iter().filter(|task| such(task)).count();
-        if many <= MOST_TASKS {
+        if many <= self.setup.most_tasks {
             return;
         }
         let dice = self.dice.about(23);
@@ -857,7 +854,7 @@ impl Site {
             dice.below(question, u64::MAX)
         };
         tasks.sort_by_key(place);
-        let mut left = MOST_TASKS;
+        let mut left = self.setup.most_tasks;
         tasks.retain(|task| {
             let keeps = !such(task) || left > 0;
             left -= usize::from(such(task) && keeps);
