@@ -94,7 +94,7 @@ pub fn decide_on(
         checked_until,
         counts,
     } = folded;
-    count_blindness(&mut next, snapshot, now, counts);
+    count_blindness(&mut next, scheduler, snapshot, now, counts);
     (next.silences).retain(|silence| silence.until > now);
     let quiet = silence::quiet(scheduler, &next, now);
 
@@ -115,6 +115,7 @@ pub fn decide_on(
         counts,
         seeing,
         service,
+        asks_ecs: scheduler.ecs.is_some(),
         remind_after: scheduler.remind_after,
         quiet: &quiet,
     };
@@ -213,6 +214,7 @@ pub fn configuration(
         counts: true,
         seeing: true,
         service: None,
+        asks_ecs: false,
         remind_after: CONFIGURATION_REMINDER,
         quiet: &BTreeMap::new(),
     };
@@ -356,12 +358,21 @@ fn tell_runs(state: &mut State, scheduler: &Scheduler, news: &[News]) {
     }
 }
 
-fn count_blindness(state: &mut State, snapshot: &Snapshot, now: Timestamp, counts: bool) {
-    let log_blind = snapshot.log.unknown().is_some();
+fn count_blindness(
+    state: &mut State,
+    scheduler: &Scheduler,
+    snapshot: &Snapshot,
+    now: Timestamp,
+    counts: bool,
+) {
+    let log_blind = snapshot.log.unknown().is_some()
+        || judge::hidden(scheduler, snapshot, state, now).is_some();
     see(&mut state.blind, judge::LOGS, log_blind, now, counts);
     if let Some(service) = &snapshot.service {
         let ecs_blind = service.unknown().is_some();
         see(&mut state.blind, judge::ECS, ecs_blind, now, counts);
+    } else if scheduler.ecs.is_none() {
+        state.blind.remove(judge::ECS);
     }
 }
 
@@ -417,7 +428,7 @@ fn remember_off(state: &mut State, look: &Look, now: Timestamp) {
 
 fn verdict(state: &State, look: &Look, moment: &Moment<'_>) -> Verdict {
     let any = |phase: Phase| state.incidents.iter().any(|i| i.phase == phase);
-    if !moment.seeing {
+    if !moment.seeing || matches!(look.excuse, Some(Reason::Blind { .. })) {
         Verdict::Unknown
     } else if look.excuse.is_some() || all_silenced(state, moment.quiet) {
         Verdict::Suspended

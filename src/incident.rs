@@ -58,6 +58,8 @@ pub struct Moment<'a> {
     pub seeing: bool,
     /// What ECS says, where it was asked and answered.
     pub service: Option<&'a ServiceFacts>,
+    /// ECS is asked, where there is a reason.
+    pub asks_ecs: bool,
     /// Time to the first reminder.
     pub remind_after: SignedDuration,
     /// What somebody wants to hear nothing of.
@@ -192,6 +194,8 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
             incident.silenced = silenced;
             if silenced {
                 Said::Withheld(None)
+            } else if explained {
+                Said::Withheld(Some(Withholding::Explained))
             } else if finding.corroborated || second_look {
                 Said::News(fire(incident, now))
             } else {
@@ -272,7 +276,7 @@ fn fire(incident: &mut Incident, now: Timestamp) -> News {
     let told = face(incident);
     incident.told = vec![told];
     transition(incident, now);
-    incident.flapping = incident.transitions.len() > FLAPPING_TRANSITIONS;
+    incident.flapping = wavers(incident) && incident.transitions.len() > FLAPPING_TRANSITIONS;
     let occasion = match incident.flapping {
         true => Occasion::Flapping,
         false => Occasion::Opened,
@@ -322,7 +326,8 @@ fn is_over(
     let deploying = moment
         .service
         .is_some_and(|facts| facts.deploying().is_some());
-    // What cannot be judged in this look stays as it is.
+    // What cannot be judged in this look stays as it is; but what nobody asks for any more is over.
+    let ecs_known = moment.service.is_some() || !moment.asks_ecs;
     let judged = match incident.slot {
         Slot::Loop => moment.seeing && look.excuse.is_none(),
         Slot::Replica => {
@@ -330,16 +335,16 @@ fn is_over(
                 && !deploying
                 && look.excuse.is_none()
                 && !look.has(Slot::Loop)
-                && moment.service.is_some()
+                && ecs_known
         }
         Slot::Errors => moment.seeing && !look.has(Slot::Loop),
         // While the loop is in trouble, its jobs are inside that incident.
         Slot::JobRuns | Slot::JobFailures | Slot::JobRuntime | Slot::Duplicates => {
             moment.seeing && look.excuse.is_none() && !down
         }
-        Slot::Deployment => moment.service.is_some(),
+        Slot::Deployment => ecs_known,
         Slot::Watchdog => match incident.subject.as_deref() {
-            Some(crate::judge::ECS) => moment.service.is_some(),
+            Some(crate::judge::ECS) => ecs_known,
             _ => moment.seeing,
         },
         Slot::Configuration => true,
@@ -363,15 +368,15 @@ fn is_over(
         Beat::NotNeeded => true,
         Beat::Never | Beat::At(_) => incident.good_beats >= GOOD_LOOKS,
     };
-    // A configuration is good or not; nothing about it wavers.
-    let enough = if incident.slot == Slot::Configuration {
-        1
-    } else {
-        GOOD_LOOKS
-    };
+    let enough = if wavers(incident) { GOOD_LOOKS } else { 1 };
     let good = incident.good_looks >= enough && beating;
-    let steady = !incident.flapping || is_steady(incident, moment.now);
+    let steady = !incident.flapping || !wavers(incident) || is_steady(incident, moment.now);
     good && steady
+}
+
+/// Whether one good look may be chance. A configuration is good or not.
+fn wavers(incident: &Incident) -> bool {
+    incident.slot != Slot::Configuration
 }
 
 /// The newest heartbeat of what an incident is about.

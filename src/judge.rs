@@ -146,7 +146,9 @@ pub fn look(
         busy_tasks: Vec::new(),
         none_started: false,
     };
-    look.findings.extend(blindness(snapshot, state));
+    let hidden = hidden(scheduler, snapshot, state, now);
+    look.findings
+        .extend(blindness(snapshot, hidden.as_deref(), state));
     let window = match &snapshot.log {
         Observed::Known(window) => window,
         Observed::Unknown(error) => {
@@ -159,16 +161,27 @@ pub fn look(
     look.logs_alive = logs_alive(snapshot, &look.silence, now);
     look.health = health::sign_of(snapshot, &look.silence, now);
     let facts = snapshot.service.as_ref().and_then(Observed::known);
+    if let Some(facts) = facts.filter(|_| look.silence.is_over(now)) {
+        // A restart would end what runs in any of them.
+        let tasks = facts.running();
+        let silences = tasks.map(|task| Silence::of_task(scheduler, state, &task.id, now));
+        (silences.flat_map(|silence| silence.running)).for_each(|run| look.silence.fear(run));
+    }
     let scene = Scene {
         scheduler,
         state,
         service: facts,
         now,
     };
-    match loop_trouble(&scene, snapshot, &look) {
-        Standing::Calm(reason) => look.calm = reason,
-        Standing::Excused(reason) => look.excuse = Some(reason),
-        Standing::Bad(finding) => look.findings.insert(0, finding),
+    if let Some(why) = hidden {
+        look.calm = Reason::Blind { why };
+        look.excuse = Some(look.calm.clone());
+    } else {
+        match loop_trouble(&scene, snapshot, &look) {
+            Standing::Calm(reason) => look.calm = reason,
+            Standing::Excused(reason) => look.excuse = Some(reason),
+            Standing::Bad(finding) => look.findings.insert(0, finding),
+        }
     }
     if let Some(facts) = facts.filter(|_| scheduler.runs_as_tasks()) {
         let going = facts.tasks.iter().filter(|task| !task.is_stopped());
@@ -181,7 +194,7 @@ pub fn look(
         // A deployment replaces tasks, and excuses those that do not speak yet.
         let deploying = facts.deploying().is_some_and(|d| is_young(d, now));
         if !look.has(Slot::Loop) && look.excuse.is_none() && !deploying {
-            let (replicas, busy) = silent_replicas(&scene, facts);
+            let (replicas, busy) = silent_replicas(&scene, facts, seen_from(window));
             look.findings.extend(replicas);
             look.busy_tasks = busy;
         }
@@ -248,9 +261,10 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
         return Standing::Excused(Reason::DesiredCountZero);
     }
     let since = match silence.last {
-        // A run that aborted shows that the loop lives; whether all do is told by those to come.
+        // A run that aborted shows that the loop lives; whether all do is told by those to come. If none
+        // comes at the pace of a loop, something else printed it.
         _ if newest_abort(state)
-            .is_some_and(|at| now.duration_since(at) <= silence.stale_after) =>
+            .is_some_and(|at| now.duration_since(at) <= silence.stale_after.min(state.pace())) =>
         {
             return Standing::Calm(Reason::NotDueYet);
         }
@@ -349,6 +363,31 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
     })
 }
 
+/// From when on the lines of a window are all there, if it was cut: the newest are kept.
+fn seen_from(window: &LogWindow) -> Option<Timestamp> {
+    let oldest = window.lines.iter().map(|line| line.at).min();
+    window.truncated.then(|| oldest.unwrap_or(window.until))
+}
+
+/// Why nobody can tell whether the loop is silent, where the log was cut: in what is left no heartbeat is
+/// missing yet, and what is older may hold some.
+pub fn hidden(
+    scheduler: &Scheduler,
+    snapshot: &Snapshot,
+    state: &State,
+    now: Timestamp,
+) -> Option<String> {
+    let seen_from = seen_from(snapshot.log.known()?)?;
+    let silence = Silence::of(scheduler, state, now);
+    let unheard = silence.is_over(now) || never_seen(state, now);
+    (unheard && now.duration_since(seen_from) <= silence.allowed).then(|| {
+        format!(
+            "more lines match than one query returns: it shows those since {seen_from:.0} only, and \
+             the scheduler's own may be older; see what else is printed so often"
+        )
+    })
+}
+
 fn probe(snapshot: &Snapshot) -> Option<&Probe> {
     snapshot.probe.as_ref().and_then(Observed::known)
 }
@@ -436,7 +475,12 @@ fn stuck_deployment(scene: &Scene<'_>, facts: &ServiceFacts) -> Option<Finding> 
 
 /// Running tasks that give no heartbeat while others do, and those whose silence a job explains
 /// that may be running in them.
-fn silent_replicas(scene: &Scene<'_>, facts: &ServiceFacts) -> (Vec<Finding>, Vec<String>) {
+/// What was said before `seen_from` cannot be known.
+fn silent_replicas(
+    scene: &Scene<'_>,
+    facts: &ServiceFacts,
+    seen_from: Option<Timestamp>,
+) -> (Vec<Finding>, Vec<String>) {
     let Scene {
         scheduler,
         state,
@@ -457,7 +501,8 @@ fn silent_replicas(scene: &Scene<'_>, facts: &ServiceFacts) -> (Vec<Finding>, Ve
         if !silence.running.is_empty() {
             busy.push(task.id.clone());
         }
-        if now.duration_since(since) <= silence.allowed || silent.len() >= MOST_REPLICAS {
+        let silent_since = seen_from.map_or(since, |seen_from| seen_from.max(since));
+        if now.duration_since(silent_since) <= silence.allowed || silent.len() >= MOST_REPLICAS {
             continue;
         }
         let mut proof = vec![
@@ -489,8 +534,8 @@ fn error_spike(
         ..
     } = *scene;
     let rules = &scheduler.errors;
-    // What is older than one window before the last look is old news.
-    let after = checked_until.unwrap_or(now).min(now);
+    // What is older than one window before the last look is old news, but for lines that came late.
+    let after = checked_until.map_or(now, |until| (until - state.overlap()).min(now));
     let (count, since) = state.errors.most_within(rules.window, after, now);
     let usual = state.errors.usual(rules.window, now);
     let unusual = usual.is_none_or(|usual| f64::from(count) > usual * rules.baseline_factor);
@@ -510,18 +555,20 @@ fn error_spike(
     )
 }
 
-/// The senses that have failed too often in a row.
-fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
-    let error = |sense: &str| -> Option<&CallError> {
-        match sense {
-            LOGS => snapshot.log.unknown(),
-            _ => snapshot.service.as_ref().and_then(Observed::unknown),
-        }
+/// The senses that have failed too often in a row. `hidden`: see [`hidden`].
+fn blindness(snapshot: &Snapshot, hidden: Option<&str>, state: &State) -> Vec<Finding> {
+    let failed = |error: &CallError| (error.to_string(), Some(error.kind));
+    let error = |sense: &str| match sense {
+        LOGS => (snapshot.log.unknown().map(failed))
+            .or_else(|| hidden.map(|why| (why.to_owned(), None))),
+        _ => (snapshot.service.as_ref())
+            .and_then(Observed::unknown)
+            .map(failed),
     };
     (state.blind.iter())
         .filter(|(_, blind)| blind.passes >= BLIND_PASSES)
         .filter_map(|(sense, blind)| {
-            let error = error(sense)?;
+            let (why, obstacle) = error(sense)?;
             Some(Finding {
                 condition: Condition::WatchdogBlind,
                 subject: Some(sense.clone()),
@@ -529,8 +576,8 @@ fn blindness(snapshot: &Snapshot, state: &State) -> Vec<Finding> {
                 corroborated: true,
                 causes: Vec::new(),
                 proof: vec![Fact::Blind {
-                    why: error.to_string(),
-                    obstacle: Some(error.kind),
+                    why,
+                    obstacle,
                     passes: blind.passes,
                 }],
                 pace: None,

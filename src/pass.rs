@@ -226,6 +226,12 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
             return report;
         }
     };
+    // A look at some only must not take a storm for their own trouble. A part of many does without.
+    let is_beside = |one: &&Scheduler| !request.schedulers.contains(&one.name);
+    let beside: Vec<&Scheduler> = match request.schedulers.is_empty() {
+        true => Vec::new(),
+        false => config.schedulers.iter().filter(is_beside).collect(),
+    };
     if let Some(shard) = request.shard {
         selected.retain(|scheduler| shard.holds(&scheduler.name));
     }
@@ -244,7 +250,7 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
         }
     });
     let ((mut reports, all_clear), readers, ()) = futures::join!(
-        attend_all(world, config, request, &selected, all_clear),
+        attend_all(world, config, request, &selected, &beside, all_clear),
         readers,
         // While the states are on their way.
         async { (selected.iter()).for_each(|scheduler| scheduler.preset.prepare()) }
@@ -258,7 +264,7 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
     report.note_readers(readers);
     if let Some(own) = all_clear {
         report.delivered += own.delivered;
-        report.all_clear = own.problems.is_empty();
+        report.all_clear = own.all_clear;
         report.problems.extend(own.problems);
     }
     ping(world, config, request, &report).await;
@@ -289,14 +295,20 @@ fn new_bytes(window: &LogWindow, checked_until: Option<Timestamp>) -> u64 {
 }
 
 /// All schedulers, in no particular order; and what else wants the store, which has time while the logs
-/// are looked at.
+/// are looked at. Those beside them are not looked at, but may share what is down.
 async fn attend_all<W: World, T>(
     world: &W,
     config: &Config,
     request: &Request,
     selected: &[&Scheduler],
+    beside: &[&Scheduler],
     meanwhile: impl Future<Output = T>,
 ) -> (Vec<SchedulerReport>, T) {
+    let is_down = |loaded: &Loaded<'_>| loaded.state.is_down();
+    let down_beside = load(world, beside)
+        .filter(|answer| future::ready(answer.as_ref().map_or(true, is_down)))
+        .count();
+    let down_beside = down_beside.await;
     let mut states = pin!(load(world, selected));
     let (mut loaded, mut reports) = (Vec::new(), Vec::new());
     loop {
@@ -314,11 +326,11 @@ async fn attend_all<W: World, T>(
             Either::Left((None, _)) | Either::Right(_) => break,
         }
     }
-    // Of those that are late nobody knows how they fare. No restart may rest on that.
-    let late = selected.len() - loaded.len() - reports.len();
+    // Of those that are late or cannot be had nobody knows how they fare. No restart may rest on that.
+    let unknown = selected.len() - loaded.len();
     let fleet = Fleet {
-        watched: loaded.len() + late,
-        firing: loaded.iter().filter(|l| l.state.is_down()).count() + late,
+        watched: selected.len() + beside.len(),
+        firing: loaded.iter().filter(|l| is_down(l)).count() + unknown + down_beside,
     };
     let attend = |group| attend_group(world, config, request, group, fleet);
     let now = world.now();
@@ -497,7 +509,7 @@ async fn attend<W: World>(
     } = loaded;
     let mut report = SchedulerReport::of(scheduler);
     if request.clear_lockout && !request.schedulers.is_empty() {
-        state.restarts.locked_out_at = None;
+        state.restarts.clear(now);
     }
 
     let folded = Folded::new(scheduler, &log, state, now);
@@ -629,10 +641,10 @@ fn unseen(snapshot: &Snapshot) -> Vec<String> {
     unseen
 }
 
-/// Where the log window begins: an overlap before the last one's end, or the first look back.
+/// Where the log window begins: where the last one left off, or the first look back.
 fn window_start(scheduler: &Scheduler, state: &State, now: Timestamp) -> Timestamp {
-    let from = match state.checked_until {
-        Some(until) => until - state.overlap(),
+    let from = match state.unread_from() {
+        Some(from) => from,
         None => {
             let stale_after = match scheduler.stale_after {
                 StaleAfter::Auto => FIRST_LOOK,

@@ -276,7 +276,7 @@ fn gates(
     );
     close(
         Gate::AttemptsPerIncident,
-        attempts_of(state, &incident.id).count() >= rules.attempts_per_incident as usize,
+        spent(state, &incident.id).count() >= rules.attempts_per_incident as usize,
     );
     close(
         Gate::AttemptsPerDay,
@@ -284,8 +284,8 @@ fn gates(
     );
     close(Gate::LockedOut, state.restarts.locked_out_at.is_some());
     close(Gate::Storm, snapshot.fleet.is_storm());
-    let calls_failed =
-        (state.restarts.attempts.iter()).any(|a| a.incident == incident.id && is_given_up(a));
+    let calls_failed = (state.restarts.attempts.iter())
+        .any(|a| a.incident == incident.id && is_given_up(a) && !is_forgiven(state, a));
     close(Gate::CallsFailed, calls_failed);
     closed
 }
@@ -335,6 +335,15 @@ fn attempts_of<'a>(state: &'a State, incident: &'a str) -> impl Iterator<Item = 
     (state.restarts.attempts.iter()).filter(move |a| a.incident == incident && a.counts())
 }
 
+/// Those of an incident's attempts that use up what it is allowed.
+fn spent<'a>(state: &'a State, incident: &'a str) -> impl Iterator<Item = &'a Attempt> {
+    attempts_of(state, incident).filter(|attempt| !is_forgiven(state, attempt))
+}
+
+fn is_forgiven(state: &State, attempt: &Attempt) -> bool {
+    (state.restarts.cleared_at).is_some_and(|at| attempt.claimed_at < at)
+}
+
 fn attempts_today(state: &State, now: Timestamp) -> usize {
     (state.restarts.attempts.iter())
         .filter(|a| a.counts() && now.duration_since(a.claimed_at) < DAY)
@@ -343,7 +352,7 @@ fn attempts_today(state: &State, now: Timestamp) -> usize {
 
 fn is_exhausted(state: &State, scheduler: &Scheduler, incident: &str, now: Timestamp) -> bool {
     let rules = &scheduler.remediation;
-    attempts_of(state, incident).count() >= rules.attempts_per_incident as usize
+    spent(state, incident).count() >= rules.attempts_per_incident as usize
         || attempts_today(state, now) >= rules.attempts_per_day as usize
 }
 
@@ -424,8 +433,8 @@ pub fn mind_lockout(state: &mut State, verdict: Verdict, now: Timestamp) {
         Verdict::Healthy => {
             restarts.healthy_since.get_or_insert(now);
         }
-        Verdict::Firing | Verdict::Pending => restarts.healthy_since = None,
-        Verdict::Suspended | Verdict::Unknown => {}
+        // What cannot be seen, or is not meant to run, is not healthy either.
+        _ => restarts.healthy_since = None,
     }
     let healthy = restarts
         .healthy_since
@@ -433,8 +442,8 @@ pub fn mind_lockout(state: &mut State, verdict: Verdict, now: Timestamp) {
     let long_ago = restarts
         .locked_out_at
         .is_some_and(|at| now.duration_since(at) >= DAY);
-    if healthy || long_ago {
-        restarts.locked_out_at = None;
+    if restarts.locked_out_at.is_some() && (healthy || long_ago) {
+        restarts.clear(now);
     }
 }
 

@@ -197,12 +197,21 @@ pub struct Restarts {
     /// When restarts were given up, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked_out_at: Option<Timestamp>,
+    /// When a lock-out ended by a person's word or by its age: what was tried before does not count for
+    /// its incident.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cleared_at: Option<Timestamp>,
     /// Since when every look was good; ends a lock-out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy_since: Option<Timestamp>,
 }
 
 impl Restarts {
+    /// Allows restarts anew.
+    pub fn clear(&mut self, now: Timestamp) {
+        (self.locked_out_at, self.cleared_at) = (None, Some(now));
+    }
+
     /// Whether the watchdog started that task itself, by RunTask.
     pub fn started(&self, task: &str) -> bool {
         (self.attempts.iter())
@@ -458,6 +467,14 @@ impl State {
     /// late on top of that.
     pub fn pace(&self) -> SignedDuration {
         self.heartbeats.rhythm() + SignedDuration::from_mins(1) + self.overlap()
+    }
+
+    /// Where the next window of the log begins: an overlap before the last one's end, and where runs
+    /// are not settled yet, which was further back if the overlap has shrunk since.
+    pub fn unread_from(&self) -> Option<Timestamp> {
+        let from = self.checked_until? - self.overlap();
+        let settled = self.heartbeats.settled_until;
+        Some(settled.map_or(from, |settled| settled.min(from)))
     }
 
     /// How far windows of the log overlap: two minutes, or twice the measured delay, at most ten.

@@ -108,11 +108,7 @@ impl Silence {
         }
         silence.allowed = silence.allowed.max(stale_after);
         if state.heartbeats.rhythm() >= SPEAKS_BY_ITS_JOBS {
-            for run in due_of_late(scheduler, state, until, now) {
-                if !silence.running.iter().any(|known| known.job == run.job) {
-                    silence.running.push(run);
-                }
-            }
+            due_of_late(scheduler, state, until, now).for_each(|run| silence.fear(run));
         }
         silence
     }
@@ -126,6 +122,14 @@ impl Silence {
     /// Whether it is longer than allowed. A scheduler that was never heard is not silent.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.lasts(now).is_some_and(|lasts| lasts > self.allowed)
+    }
+
+    /// Takes note of one more job that may be running.
+    pub(super) fn fear(&mut self, run: PossibleRun) {
+        match self.running.iter_mut().find(|known| known.job == run.job) {
+            Some(known) => known.until = known.until.max(run.until),
+            None => self.running.push(run),
+        }
     }
 
     pub(super) fn running_jobs(&self) -> Vec<String> {

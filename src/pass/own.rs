@@ -6,7 +6,7 @@ use super::settle::{Done, deliver, settle};
 use super::{Report, count};
 use crate::config::{Alerts, Config, Mistakes};
 use crate::decide::{self, TestAlert};
-use crate::state::State;
+use crate::state::{Incident, State};
 use crate::world::{StoreError, World};
 
 /// The state of the watchdog's own configuration; no scheduler can have this name.
@@ -58,7 +58,9 @@ async fn tell<W: World>(
         }
     };
     let mut next = decide(&state);
+    let is_over = !next.incidents.iter().any(Incident::is_open);
     if next.outbox.is_empty() {
+        report.all_clear = is_over;
         return report;
     }
     let version = match world.save(CONFIGURATION, &next, version).await {
@@ -80,5 +82,6 @@ async fn tell<W: World>(
     if let Err(error) = settle(world, CONFIGURATION, &mut next, version, &done).await {
         report.problems.push(format!("state not settled: {error}"));
     }
+    report.all_clear = is_over && report.problems.is_empty();
     report
 }

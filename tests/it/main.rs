@@ -17,6 +17,7 @@ mod confusion;
 mod decide;
 mod due;
 mod e2e;
+mod edges;
 mod examples;
 mod faulty;
 mod fleet;

@@ -11,7 +11,7 @@ use scheduler_watchdog::health::Health;
 use scheduler_watchdog::lambda::{self, Failure, Memory};
 use scheduler_watchdog::message::Message;
 use scheduler_watchdog::pass::{self, Request};
-use scheduler_watchdog::plan::{Remediation, Verdict};
+use scheduler_watchdog::plan::{Gate, Remediation, Verdict};
 use scheduler_watchdog::snapshot::{
     CallError, LogWindow, Observed, Obstacle, Probe, Readers, ServiceFacts,
 };
@@ -511,6 +511,60 @@ async fn a_lock_out_is_lifted_by_name() {
     };
     let _ = pass::run(&world, &config, &request).await;
     assert_eq!(world.state("a").restarts.locked_out_at, None);
+}
+
+/// Three of four are down, so something is that they share. It stays so for who looks at one of them only,
+/// and where the state of one cannot be read.
+#[tokio::test]
+async fn a_storm_is_one_whichever_schedulers_are_looked_at() {
+    for (names, asked, unreadable, storm) in [
+        (&["a", "b", "c", "d"][..], Some("a"), None, true),
+        (&["a"], Some("a"), None, false),
+        (&["a", "b", "c"], None, Some("c"), true),
+        (&["a", "b"], None, Some("b"), false),
+    ] {
+        let (mut world, config) = (Fake::new(), config(names));
+        for _ in 0..2 {
+            let _ = pass::run(&world, &config, &Request::default()).await;
+            world.wait(5);
+        }
+        world.unreadable.extend(unreadable);
+        let request = Request {
+            schedulers: asked.into_iter().map(str::to_owned).collect(),
+            dry_run: true,
+            ..Request::default()
+        };
+        let report = pass::run(&world, &config, &request).await;
+        let plan = report.schedulers[0].plan.as_ref().unwrap();
+        let gates = &plan.remediation.as_ref().unwrap().blocked_by;
+        assert_eq!(gates.contains(&Gate::Storm), storm, "{names:?} {gates:?}");
+    }
+}
+
+/// However often it goes wrong: nothing about a configuration wavers, and each end is told.
+#[tokio::test]
+async fn a_configuration_that_goes_wrong_again_and_again_gets_each_all_clear() {
+    let (world, memory) = (Fake::new(), Memory::default());
+    let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
+    let told = || {
+        let ids = world.published.borrow();
+        ids.iter().filter(|id| id.contains("misconfigured")).count()
+    };
+    for round in 1..=6 {
+        let _ = pass::configuration(&world, Some(&mistakes)).await;
+        world.wait(10);
+        let _ = answer(&world, &Memory::default(), "{}").await;
+        world.wait(10);
+        assert_eq!(told(), 2 * round);
+    }
+    // Another pass wrote first: whether it told the end is not known, and is asked again.
+    let _ = pass::configuration(&world, Some(&mistakes)).await;
+    world.conflicts.replace(vec![false, false, true]);
+    for _ in 0..2 {
+        world.wait(5);
+        let _ = answer(&world, &memory, "{}").await;
+    }
+    assert_eq!(told(), 14);
 }
 
 #[tokio::test]

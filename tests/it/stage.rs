@@ -209,8 +209,7 @@ impl Stage {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let from = (self.state.checked_until)
-            .map_or(self.now - minutes(30), |until| until - self.state.overlap());
+        let from = (self.state.unread_from()).unwrap_or(self.now - minutes(30));
         let log = match &self.log_error {
             Some(error) => Observed::Unknown(error.clone()),
             None => Observed::Known(LogWindow {

@@ -462,7 +462,7 @@ impl<'a> Inspector<'a> {
         let quiet = self.is_silenced(site, at);
         let told = next.incident(Slot::Loop, None).is_some_and(|i| i.is_open());
         let watched = &mut self.watched[site];
-        if !seen.log_known || !over || excused || quiet || told {
+        if !seen.log_known || seen.log_cut || !over || excused || quiet || told {
             watched.bad_looks = 0;
             watched.last_bad = None;
             return;

@@ -112,6 +112,8 @@ impl<'a> Town<'a> {
 pub struct Seen {
     pub now: Timestamp,
     pub log_known: bool,
+    /// Lines are missing from the log that was seen: the oldest.
+    pub log_cut: bool,
     pub facts: Option<ServiceFacts>,
     pub health: Option<Health>,
     pub fleet: Fleet,
@@ -302,6 +304,7 @@ impl World for Invocation<'_, '_> {
         };
         self.with_seen(site, |seen| {
             seen.log_known = answer.known().is_some();
+            seen.log_cut = answer.known().is_some_and(|window| window.truncated);
             if let Some(sample) = &mut seen.sample {
                 sample.log = Some(answer.clone());
             }

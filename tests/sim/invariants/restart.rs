@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use scheduler_watchdog::health::Health;
 use scheduler_watchdog::plan::{CureKind, Remediation};
 
-use super::{ATTEMPTS_PER_DAY, ATTEMPTS_PER_INCIDENT, DAY, Inspector, SLACK};
+use super::{ATTEMPTS_PER_DAY, ATTEMPTS_PER_INCIDENT, BLURRED_FOR, DAY, Inspector, SLACK};
+use crate::scenario::What;
 use crate::truth::Site;
 use crate::world::Seen;
 
@@ -69,7 +70,10 @@ impl Inspector<'_> {
         if !done {
             return;
         }
-        let blurred = self.is_blurred(site, now, now);
+        // Of a log that is cut it is known which lines are missing.
+        let blurred = self.happened(site, now - BLURRED_FOR, now, |what| {
+            what.blurs_the_log() && !matches!(what, What::Cut(_))
+        });
         // What ECS shows is never blurred. A task can begin or end between the look and the call.
         let is_so = |holds: &dyn Fn(Timestamp) -> bool| holds(seen.now) && holds(now);
         let stale = self.stale_after(site);

@@ -1,0 +1,309 @@
+//! Edges at which a promise is easily broken, each in the small.
+
+use jiff::{SignedDuration, Timestamp};
+use scheduler_watchdog::condition::{Condition, Fact};
+use scheduler_watchdog::config::{ReplicaCure, StaleAfter};
+use scheduler_watchdog::line::{JobEvent, Kind};
+use scheduler_watchdog::plan::{Gate, Occasion, Plan, Verdict, Withheld, Withholding};
+use scheduler_watchdog::remedy;
+use scheduler_watchdog::snapshot::{Observed, Obstacle};
+use scheduler_watchdog::state::Outcome;
+
+use crate::stage::{SECOND_TASK, Stage, TASK, at, facts, falls_silent, minutes, told, unknown};
+
+fn seconds(n: i64) -> SignedDuration {
+    SignedDuration::from_secs(n)
+}
+
+fn occasions(plans: &[Plan]) -> Vec<(Condition, Occasion)> {
+    told(plans)
+        .iter()
+        .map(|n| (n.condition, n.occasion))
+        .collect()
+}
+
+/// More lines than one query returns, each second, up to the end of the pass that follows.
+fn flood(stage: &mut Stage, of: SignedDuration) {
+    stage.truncated = true;
+    stage.lines.clear();
+    for n in 1..=of.as_secs() {
+        let after = minutes(5) - seconds(n);
+        stage.error(after, "the payment provider does not answer");
+    }
+}
+
+/// The newest lines are of the application, and the loop's are cut off: nobody knows whether it lives. It
+/// is not restarted, and that it cannot be seen is told.
+#[test]
+fn a_heartbeat_may_be_among_the_lines_that_were_cut_off() {
+    let mut stage = falls_silent("");
+    let mut plans = Vec::new();
+    for _ in 0..6 {
+        flood(&mut stage, seconds(13));
+        plans.push(stage.wait(5).pass());
+    }
+    let silent = |plan: &Plan| plan.conditions.contains(&Condition::SchedulerSilent);
+    assert!(!plans.iter().any(silent));
+    assert!(plans.iter().all(|plan| plan.remediation.is_none()));
+    assert_eq!(plans[3].verdict, Verdict::Unknown);
+    let told = occasions(&plans);
+    assert!(told.contains(&(Condition::ErrorSpike, Occasion::Opened)));
+    assert!(told.contains(&(Condition::WatchdogBlind, Occasion::Opened)));
+    let blind = (plans.iter().flat_map(|plan| &plan.notifications))
+        .find(|n| n.condition == Condition::WatchdogBlind)
+        .unwrap();
+    assert!(
+        matches!(&blind.proof[0], Fact::Blind { why, .. } if why.contains("it shows those since")),
+        "{:?}",
+        blind.proof
+    );
+    // The flood ends, and the loop is heard.
+    stage.truncated = false;
+    stage.beats(TASK, 20);
+    let over = occasions(&stage.passes(4));
+    assert!(over.contains(&(Condition::WatchdogBlind, Occasion::Resolved)));
+}
+
+/// All that is left are lines that mean nothing.
+#[test]
+fn a_log_that_was_cut_and_holds_nothing_shows_no_silence() {
+    let mut stage = falls_silent("");
+    stage.lines.clear();
+    stage.truncated = true;
+    let told = occasions(&stage.passes(4));
+    assert_eq!(told, [(Condition::WatchdogBlind, Occasion::Opened)]);
+}
+
+/// What is left of the log goes back further than a silence may last, and no heartbeat is in it.
+#[test]
+fn a_silence_within_what_is_left_of_a_log_is_one() {
+    let mut stage = falls_silent("");
+    for n in 0..15 * 60 {
+        stage.error(seconds(n), "the payment provider does not answer");
+    }
+    stage.truncated = true;
+    assert!(occasions(&stage.passes(3)).contains(&(Condition::SchedulerSilent, Occasion::Opened)));
+}
+
+#[test]
+fn a_replica_is_not_silent_where_its_lines_may_be_cut_off() {
+    let silent = |cut: bool| {
+        let mut stage = crate::stage::replica_falls_silent("");
+        stage.truncated = cut;
+        // All that is left of each window is the other replica's newest heartbeat.
+        stage.lines.retain(|line| !cut || line.at >= stage.now);
+        let seen: Vec<_> = (0..4)
+            .map(|_| {
+                let later = stage.now + minutes(5);
+                let all = stage.lines.clone();
+                let fresh = |at: Timestamp| later.duration_since(at) < minutes(2);
+                stage.lines.retain(|line| !cut || fresh(line.at));
+                let plan = stage.wait(5).pass();
+                stage.lines = all;
+                plan.conditions.contains(&Condition::ReplicaSilent)
+            })
+            .collect();
+        seen.contains(&true)
+    };
+    assert_eq!((silent(false), silent(true)), (true, false));
+}
+
+/// A forced deployment replaces all tasks: also the one whose loop waits for its job, and fell silent
+/// before the other.
+#[test]
+fn a_job_in_another_replica_holds_a_restart() {
+    let gates = |job: &str| {
+        let mut stage = Stage::new(job);
+        stage.scheduler.remediation.replica_action = ReplicaCure::None;
+        stage.other_lines();
+        let since = stage.now - SignedDuration::from_hours(48);
+        stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
+        stage.beats(TASK, 120);
+        stage.beats(SECOND_TASK, 150);
+        let plan = stage.passes(32).pop().unwrap();
+        assert_eq!(plan.conditions, [Condition::SchedulerSilent], "{plan}");
+        plan.remediation.unwrap().blocked_by
+    };
+    assert_eq!(gates(""), []);
+    let nightly =
+        "[[scheduler.job]]\nname = \"backup:run\"\ncron = \"0 2 * * *\"\nmax_runtime = \"3h\"\n";
+    assert_eq!(gates(nightly), [Gate::JobMayBeRunning]);
+}
+
+/// Lines came late for an hour, so windows overlapped by ten minutes; then no more. What was read, and
+/// not yet settled, is read again.
+#[test]
+fn nothing_falls_between_two_windows_when_the_overlap_shrinks() {
+    let job = "[[scheduler.job]]\nname = \"backup:run\"\ncron = \"22 0 * * *\"\n";
+    let mut stage = Stage::new(job);
+    stage.beats(TASK, 60);
+    let failed = Kind::Job {
+        name: "backup:run".to_owned(),
+        event: JobEvent::Failed {
+            took: Some(seconds(4)),
+            exit_code: None,
+        },
+        background: false,
+    };
+    stage.push(TASK, minutes(22) + seconds(9), failed, "backup:run");
+    stage.wait(5).look();
+    stage.state.lags_ms = vec![300_000];
+    assert_eq!(stage.state.overlap(), minutes(10));
+    assert_eq!(occasions(&stage.passes(5)), []);
+    stage.state.lags_ms.clear();
+    assert_eq!(
+        occasions(&stage.passes(4)),
+        [(Condition::JobFailing, Occasion::Opened)]
+    );
+}
+
+/// A burst at the end of a window, within the overlap, of which the log service did not know at the time.
+#[test]
+fn errors_that_come_late_are_a_spike() {
+    let mut stage = falls_silent("[scheduler.errors]\nwindow = \"1m\"\n");
+    stage.beats(TASK, 30);
+    stage.wait(5).look();
+    for n in 0..20 {
+        stage.error(
+            seconds(n) - seconds(50),
+            "the payment provider does not answer",
+        );
+    }
+    assert_eq!(
+        occasions(&stage.passes(3)),
+        [
+            (Condition::ErrorSpike, Occasion::Opened),
+            (Condition::ErrorSpike, Occasion::Resolved)
+        ]
+    );
+}
+
+/// A worker in the same container dies every eight minutes; its errors are no runs of the loop.
+#[test]
+fn rare_aborts_of_another_process_do_not_hide_that_the_loop_is_dead() {
+    let mut stage = falls_silent("");
+    stage.scheduler.stale_after = StaleAfter::Fixed(minutes(15));
+    for n in 0..10 {
+        stage.abort(
+            minutes(3 + 8 * n),
+            "Allowed memory size of 134217728 bytes exhausted",
+        );
+    }
+    let told = occasions(&stage.passes(8));
+    assert_eq!(told, [(Condition::SchedulerSilent, Occasion::Opened)]);
+}
+
+/// ECS could not be seen, and is not to be asked any more.
+#[test]
+fn what_nobody_asks_ecs_any_more_is_over() {
+    let mut stage = falls_silent("");
+    stage.service = Observed::Unknown(unknown(Obstacle::Denied));
+    let plans = stage.passes(4);
+    let blind = (Condition::WatchdogBlind, Occasion::Opened);
+    assert!(occasions(&plans).contains(&blind));
+    stage.scheduler.ecs = None;
+    stage.beats(TASK, 30);
+    let over = occasions(&stage.passes(5));
+    assert!(
+        over.contains(&(Condition::WatchdogBlind, Occasion::Resolved)),
+        "{over:?}"
+    );
+    assert!(stage.state.blind.is_empty());
+}
+
+/// Errors began in a silence; before it ended every run aborted, and that explains them.
+#[test]
+fn what_the_loops_trouble_explains_is_not_told_after_a_silence_either() {
+    let silence = "[[scheduler.silence]]\ncron = \"30 0 * * *\"\nduration = \"30m\"\n";
+    let mut stage = falls_silent(silence);
+    stage.beats(TASK, 10);
+    for n in 0..100 {
+        stage.error(seconds(20 * n), "Connection refused");
+    }
+    let plans = stage.passes(8);
+    let spike =
+        |w: &Withheld| w.condition == Condition::ErrorSpike && w.why == Withholding::Explained;
+    assert!(plans.iter().any(|plan| plan.withheld.iter().any(spike)));
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::SchedulerSilent, Occasion::Opened)]
+    );
+}
+
+/// Hours in which nothing could be seen are not healthy ones.
+#[test]
+fn a_lock_out_does_not_end_while_nothing_is_seen() {
+    let mut stage = falls_silent("");
+    stage.state.restarts.locked_out_at = Some(stage.now);
+    stage.state.restarts.healthy_since = None;
+    stage.beats(TASK, 20);
+    stage.passes(3);
+    stage.log_error = Some(unknown(Obstacle::Denied));
+    stage.passes(7 * 12);
+    assert!(stage.state.restarts.locked_out_at.is_some());
+}
+
+/// After two restarts that did not help a person mends the cause, and allows restarts anew: the incident
+/// may have them, and a day no more than before.
+#[test]
+fn a_cleared_lock_out_allows_restarts_in_the_same_incident() {
+    let mut stage = falls_silent("");
+    let mut restarts = 0;
+    let mut pass = |stage: &mut Stage| {
+        let plan = stage.wait(5).pass();
+        let remediation = plan.remediation.unwrap();
+        if remediation.allowed() {
+            restarts += 1;
+            let made = Ok(Some(format!("ecs-svc/{restarts}")));
+            remedy::settle(&mut stage.state, &made);
+        }
+        (restarts, remediation)
+    };
+    stage.wait(5).look();
+    for _ in 0..24 {
+        pass(&mut stage);
+    }
+    let (made, plan) = pass(&mut stage);
+    assert_eq!(made, 2);
+    let spent = [Gate::AttemptsPerIncident, Gate::LockedOut];
+    assert_eq!(plan.blocked_by, spent);
+    let tokens = |stage: &Stage| {
+        let attempts = stage.state.restarts.attempts.iter();
+        attempts.map(|a| a.token.clone()).collect::<Vec<_>>()
+    };
+    let now = stage.now;
+    stage.state.restarts.clear(now);
+    let (made, plan) = pass(&mut stage);
+    assert_eq!((made, plan.attempt), (3, 3));
+    let mut known = tokens(&stage);
+    known.dedup();
+    assert_eq!(
+        known.len(),
+        3,
+        "ECS would answer a known token with the old task"
+    );
+    for _ in 0..24 {
+        pass(&mut stage);
+    }
+    let (made, plan) = pass(&mut stage);
+    assert_eq!(made, 3);
+    assert!(plan.blocked_by.contains(&Gate::AttemptsPerDay));
+}
+
+/// A call that was refused for a permission is made again once a person says that it was given.
+#[test]
+fn a_cleared_lock_out_lets_a_refused_call_be_made_again() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.wait(5).look();
+    let denied = Err(unknown(Obstacle::Denied));
+    remedy::settle(&mut stage.state, &denied);
+    let gates = |stage: &mut Stage| stage.wait(5).pass().remediation.unwrap().blocked_by;
+    assert_eq!(gates(&mut stage), [Gate::CallsFailed]);
+    let now = stage.now;
+    stage.state.restarts.clear(now);
+    assert_eq!(gates(&mut stage), []);
+    let newest = stage.state.restarts.attempts.last().unwrap();
+    assert_eq!(newest.outcome, Outcome::Claimed);
+    assert_eq!(newest.claimed_at, at("2025-12-02T00:50:00Z"));
+}
