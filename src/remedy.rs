@@ -17,9 +17,9 @@ use crate::state::{Attempt, Incident, Outcome, Phase, State};
 /// Calls for one restart that may fail before a person must look.
 const MOST_FAILED_CALLS: u32 = 3;
 
-/// A claim without a known outcome is looked into after this time; the pass that made it has
-/// ended by then, one way or another.
-const CLAIM_SETTLES: SignedDuration = SignedDuration::from_mins(2);
+/// A claim without a known outcome is looked into after this time: as long as a pass may take by the
+/// template. So the one that made it has ended, one way or another.
+const CLAIM_SETTLES: SignedDuration = SignedDuration::from_secs(290);
 
 /// Clocks here and in ECS may differ by this much.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);

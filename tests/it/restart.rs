@@ -171,6 +171,16 @@ fn a_job_in_the_silent_replica_holds_its_stop_and_a_job_elsewhere_does_not() {
     assert!(!shows(&plans));
 }
 
+/// The pass that claimed it may still be at work, for as long as the template lets it.
+#[test]
+fn a_claim_is_not_traced_while_its_pass_may_live() {
+    let mut stage = falls_silent("");
+    claimed(&mut stage);
+    assert!(!allowed(&stage.wait(4).pass()));
+    let attempt = stage.state.restarts.attempts.last().unwrap();
+    assert_eq!(attempt.outcome, Outcome::Claimed);
+}
+
 /// Nobody answers for a call whose pass died. If ECS shows nothing of it, it is made again, but
 /// not for ever.
 #[test]
