@@ -442,8 +442,8 @@ pub fn mind_lockout(state: &mut State, verdict: Verdict, now: Timestamp) {
     let long_ago = restarts
         .locked_out_at
         .is_some_and(|at| now.duration_since(at) >= DAY);
-    if restarts.locked_out_at.is_some() && (healthy || long_ago) {
-        restarts.clear(now);
+    if healthy || long_ago {
+        restarts.locked_out_at = None;
     }
 }
 

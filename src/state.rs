@@ -197,8 +197,7 @@ pub struct Restarts {
     /// When restarts were given up, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked_out_at: Option<Timestamp>,
-    /// When a lock-out ended by a person's word or by its age: what was tried before does not count for
-    /// its incident.
+    /// When a person allowed restarts again: what was tried before does not count for its incident.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cleared_at: Option<Timestamp>,
     /// Since when every look was good; ends a lock-out.
@@ -207,7 +206,7 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    /// Allows restarts anew.
+    /// A person allows restarts again.
     pub fn clear(&mut self, now: Timestamp) {
         (self.locked_out_at, self.cleared_at) = (None, Some(now));
     }
