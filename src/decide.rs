@@ -16,7 +16,7 @@ use crate::plan::{Handling, Notification, Occasion, Plan, Reason, Remediation, V
 use crate::remedy;
 use crate::silence::{self, Quiet};
 use crate::snapshot::{LogWindow, Observed, Readers, Snapshot};
-use crate::state::{Blind, Incident, Phase, SCHEMA, State};
+use crate::state::{Incident, Phase, SCHEMA, State};
 
 /// Passes closer together than this are one look: EventBridge delivers at least once, and a
 /// repeated invocation must not stand for a second opinion.
@@ -94,7 +94,7 @@ pub fn decide_on(
         checked_until,
         counts,
     } = folded;
-    count_blindness(&mut next, scheduler, snapshot, now, counts);
+    judge::count_blindness(&mut next, scheduler, snapshot, now, counts);
     (next.silences).retain(|silence| silence.until > now);
     let quiet = silence::quiet(scheduler, &next, now);
 
@@ -355,44 +355,6 @@ fn tell_runs(state: &mut State, scheduler: &Scheduler, news: &[News]) {
             }
             _ => {}
         }
-    }
-}
-
-fn count_blindness(
-    state: &mut State,
-    scheduler: &Scheduler,
-    snapshot: &Snapshot,
-    now: Timestamp,
-    counts: bool,
-) {
-    let log_blind = snapshot.log.unknown().is_some()
-        || judge::hidden(scheduler, snapshot, state, now).is_some();
-    see(&mut state.blind, judge::LOGS, log_blind, now, counts);
-    if let Some(service) = &snapshot.service {
-        let ecs_blind = service.unknown().is_some();
-        see(&mut state.blind, judge::ECS, ecs_blind, now, counts);
-    } else if scheduler.ecs.is_none() {
-        state.blind.remove(judge::ECS);
-    }
-}
-
-fn see(
-    senses: &mut BTreeMap<String, Blind>,
-    sense: &str,
-    blind: bool,
-    now: Timestamp,
-    counts: bool,
-) {
-    if !blind {
-        senses.remove(sense);
-        return;
-    }
-    let known = senses.entry(sense.to_owned()).or_insert(Blind {
-        passes: 0,
-        since: now,
-    });
-    if counts || known.passes == 0 {
-        known.passes += 1;
     }
 }
 

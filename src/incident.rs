@@ -370,6 +370,7 @@ fn is_over(
     };
     let enough = if wavers(incident) { GOOD_LOOKS } else { 1 };
     let good = incident.good_looks >= enough && beating;
+    // Documents of earlier versions can hold a configuration that flaps.
     let steady = !incident.flapping || !wavers(incident) || is_steady(incident, moment.now);
     good && steady
 }

@@ -2,10 +2,13 @@
 
 mod health;
 mod jobs;
+mod sight;
 mod silence;
 mod tasks;
 
 pub use jobs::jobs;
+pub use sight::{ECS, count_blindness};
+use sight::{blindness, hidden, seen_from};
 pub use silence::{PossibleRun, Silence};
 use tasks::Runs;
 
@@ -18,7 +21,7 @@ use crate::health::Sign;
 use crate::history::task_of;
 use crate::message::safe;
 use crate::plan::Reason;
-use crate::snapshot::{CallError, Deployment, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
+use crate::snapshot::{Deployment, LogWindow, Observed, Probe, ServiceFacts, Snapshot};
 use crate::state::{Attempt, Incident, State};
 
 /// A scheduler that gave no heartbeat for this long after the watchdog's first look has never
@@ -27,9 +30,6 @@ const NEVER_SEEN_AFTER: SignedDuration = SignedDuration::from_mins(30);
 
 /// A deployment in progress for longer than this is stuck, and excuses no silence any more.
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(30);
-
-/// Passes in a row without sight that make the watchdog blind.
-const BLIND_PASSES: u32 = 3;
 
 /// Aborted runs that it takes to say that every run aborts.
 const FAILING_RUNS: usize = 2;
@@ -46,11 +46,6 @@ const MOST_ERRORS: usize = 2;
 
 /// Sentences about stopped tasks that a message shows.
 const MOST_STOPPED: usize = 5;
-
-/// The senses that can be blind.
-pub const LOGS: &str = "logs";
-/// The sense for ECS.
-pub const ECS: &str = "ecs";
 
 /// What one look found.
 #[derive(Clone, Debug)]
@@ -363,31 +358,6 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
     })
 }
 
-/// From when on the lines of a window are all there, if it was cut: the newest are kept.
-fn seen_from(window: &LogWindow) -> Option<Timestamp> {
-    let oldest = window.lines.iter().map(|line| line.at).min();
-    window.truncated.then(|| oldest.unwrap_or(window.until))
-}
-
-/// Why nobody can tell whether the loop is silent, where the log was cut: in what is left no heartbeat is
-/// missing yet, and what is older may hold some.
-pub fn hidden(
-    scheduler: &Scheduler,
-    snapshot: &Snapshot,
-    state: &State,
-    now: Timestamp,
-) -> Option<String> {
-    let seen_from = seen_from(snapshot.log.known()?)?;
-    let silence = Silence::of(scheduler, state, now);
-    let unheard = silence.is_over(now) || never_seen(state, now);
-    (unheard && now.duration_since(seen_from) <= silence.allowed).then(|| {
-        format!(
-            "more lines match than one query returns: it shows those since {seen_from:.0} only, and \
-             the scheduler's own may be older; see what else is printed so often"
-        )
-    })
-}
-
 fn probe(snapshot: &Snapshot) -> Option<&Probe> {
     snapshot.probe.as_ref().and_then(Observed::known)
 }
@@ -553,37 +523,6 @@ fn error_spike(
         count,
         Some(scene.finding(Condition::ErrorSpike, None, since, proof)),
     )
-}
-
-/// The senses that have failed too often in a row. `hidden`: see [`hidden`].
-fn blindness(snapshot: &Snapshot, hidden: Option<&str>, state: &State) -> Vec<Finding> {
-    let failed = |error: &CallError| (error.to_string(), Some(error.kind));
-    let error = |sense: &str| match sense {
-        LOGS => (snapshot.log.unknown().map(failed))
-            .or_else(|| hidden.map(|why| (why.to_owned(), None))),
-        _ => (snapshot.service.as_ref())
-            .and_then(Observed::unknown)
-            .map(failed),
-    };
-    (state.blind.iter())
-        .filter(|(_, blind)| blind.passes >= BLIND_PASSES)
-        .filter_map(|(sense, blind)| {
-            let (why, obstacle) = error(sense)?;
-            Some(Finding {
-                condition: Condition::WatchdogBlind,
-                subject: Some(sense.clone()),
-                since: blind.since,
-                corroborated: true,
-                causes: Vec::new(),
-                proof: vec![Fact::Blind {
-                    why,
-                    obstacle,
-                    passes: blind.passes,
-                }],
-                pace: None,
-            })
-        })
-        .collect()
 }
 
 /// What findings are made from.

@@ -82,6 +82,11 @@ impl Fake {
         self.now.set(self.now.get() + minutes(n));
     }
 
+    fn told_of_its_configuration(&self) -> usize {
+        let ids = self.published.borrow();
+        ids.iter().filter(|id| id.contains("misconfigured")).count()
+    }
+
     fn state(&self, name: &str) -> State {
         State::from_json(&self.store.borrow()[name].0).unwrap()
     }
@@ -546,10 +551,7 @@ async fn a_storm_is_one_whichever_schedulers_are_looked_at() {
 async fn a_configuration_that_goes_wrong_again_and_again_gets_each_all_clear() {
     let (world, memory) = (Fake::new(), Memory::default());
     let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
-    let told = || {
-        let ids = world.published.borrow();
-        ids.iter().filter(|id| id.contains("misconfigured")).count()
-    };
+    let told = || world.told_of_its_configuration();
     for round in 1..=6 {
         let _ = pass::configuration(&world, Some(&mistakes)).await;
         world.wait(10);
@@ -610,10 +612,7 @@ async fn answer(
 async fn a_configuration_that_was_mended_gets_its_all_clear_once_and_for_certain() {
     let (world, memory) = (Fake::new(), Memory::default());
     let mistakes = Mistakes::at("watchdog.toml:1:1", "nothing to watch");
-    let told = || {
-        let ids = world.published.borrow();
-        ids.iter().filter(|id| id.contains("misconfigured")).count()
-    };
+    let told = || world.told_of_its_configuration();
     let _ = pass::configuration(&world, Some(&mistakes)).await;
     assert_eq!(told(), 1);
     let _ = answer(&world, &memory, r#"{"dry_run":true}"#).await;
