@@ -7,13 +7,13 @@ mod gaps;
 mod job;
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Scheduler, StaleAfter};
 use crate::due;
+use crate::hash::short_hash;
 use crate::line::{JobEvent, Kind, Line, Pulse};
 use crate::message::safe;
 use crate::snapshot::LogWindow;
@@ -224,14 +224,6 @@ impl StreamBeats {
         self.ran.insert(job, at);
         before
     }
-}
-
-/// Enough of a name to tell it from a few dozen others; the whole would take up the document.
-pub(crate) fn short_hash(name: &str) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    // The lower half.
-    hasher.finish() as u32
 }
 
 impl Heartbeats {

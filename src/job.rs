@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use regex::Regex;
 
 use crate::cron::{Cron, Gap};
-use crate::history::short_hash;
+use crate::hash::short_hash;
 
 /// A day; jobs that run less often are judged more strictly.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -92,7 +92,28 @@ pub struct Window {
     pub weekdays: Vec<Weekday>,
 }
 
+fn text(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
 impl Window {
+    /// All of it as a text that outlives versions of this program and of its libraries.
+    fn text(&self) -> String {
+        let (begin, end) = self.between.unzip();
+        let days = self.weekdays.iter();
+        let days: String = days
+            .map(|day| day.to_monday_one_offset().to_string())
+            .collect();
+        [
+            text(self.from),
+            text(self.until),
+            text(begin),
+            text(end),
+            days,
+        ]
+        .join(" ")
+    }
+
     fn holds_on(&self, date: Date) -> bool {
         self.from.is_none_or(|from| from <= date) && self.until.is_none_or(|until| date <= until)
     }
@@ -171,10 +192,11 @@ impl Job {
 
     /// The job with the hash of when it is due, by which the state notices another schedule.
     pub fn planned(mut self) -> Self {
-        let times: Vec<&str> = self.cron.iter().map(Cron::expression).collect();
-        let zone = self.timezone.iana_name();
-        let when = format!("{times:?}{zone:?}{:?}{}", self.active, self.elsewhere);
-        self.plan = short_hash(&when);
+        let times = self.cron.iter().map(|cron| cron.expression().to_owned());
+        let zone = self.timezone.iana_name().unwrap_or_default().to_owned();
+        let windows = self.active.iter().map(Window::text);
+        let when: Vec<String> = times.chain([zone]).chain(windows).collect();
+        self.plan = short_hash(&format!("{}\n{}", when.join("\n"), self.elsewhere));
         self
     }
 

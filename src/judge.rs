@@ -60,7 +60,8 @@ pub struct Look {
     pub silence: Silence,
     /// Errors in the worst error window since the last look.
     pub errors: u32,
-    /// Lines of another kind are fresh: the logs themselves are alive.
+    /// Lines of another kind went on after the heartbeat that is missing, and are fresh: the logs
+    /// themselves are alive.
     pub logs_alive: bool,
     /// What the application's health endpoint says; none if it was not asked or gave no answer
     /// of use.
@@ -153,7 +154,7 @@ pub fn look(
             return look;
         }
     };
-    look.logs_alive = logs_alive(snapshot, &look.silence, now);
+    look.logs_alive = logs_alive(snapshot, &look.silence, state, now);
     look.health = health::sign_of(snapshot, &look.silence, now);
     let facts = snapshot.service.as_ref().and_then(Observed::known);
     if let Some(facts) = facts.filter(|_| look.silence.is_over(now)) {
@@ -329,7 +330,7 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
         proof.push(Fact::OtherLines { newest });
     }
     proof.extend(health::fact(snapshot, silence, now));
-    let dead_logs = probe(snapshot).is_some() && !look.logs_alive;
+    let dead_logs = probe(snapshot).is_some() && !are_fresh(newest, silence, now);
     let condition = match (dead_logs && facts.is_some(), silence.last) {
         (true, _) => Condition::LogsSilent,
         (false, Some(_)) => Condition::SchedulerSilent,
@@ -362,10 +363,16 @@ fn probe(snapshot: &Snapshot) -> Option<&Probe> {
     snapshot.probe.as_ref().and_then(Observed::known)
 }
 
-fn logs_alive(snapshot: &Snapshot, silence: &Silence, now: Timestamp) -> bool {
-    probe(snapshot)
-        .and_then(Probe::newest_line)
-        .is_some_and(|newest| now.duration_since(newest) <= silence.allowed)
+/// Lines that ended with the heartbeats prove nothing: all of them may have stopped to arrive.
+fn logs_alive(snapshot: &Snapshot, silence: &Silence, state: &State, now: Timestamp) -> bool {
+    let newest = probe(snapshot).and_then(Probe::newest_line);
+    let missing = (silence.last)
+        .map(|last| last + (state.heartbeats.rhythm() + DUE_SLACK).min(silence.stale_after));
+    are_fresh(newest, silence, now) && newest > missing
+}
+
+fn are_fresh(newest: Option<Timestamp>, silence: &Silence, now: Timestamp) -> bool {
+    newest.is_some_and(|newest| now.duration_since(newest) <= silence.stale_after)
 }
 
 fn never_seen(state: &State, now: Timestamp) -> bool {

@@ -10,6 +10,7 @@
 //! | [`config`] | TOML and environment → [`config::Config`]; the only reader of the environment |
 //! | [`mod@line`] | log line → [`line::Line`], by the patterns in `src/presets` |
 //! | `pattern` | which of many expressions a text can match |
+//! | `hash` | names as numbers that outlive a process |
 //! | [`cron`], [`job`] | when a job should run, and what is its own |
 //! | [`snapshot`] | what one look showed: known, or unknown for a reason |
 //! | [`health`] | what an application's health endpoint says |
@@ -56,6 +57,7 @@ pub mod cron;
 mod data;
 pub mod decide;
 pub mod due;
+mod hash;
 pub mod health;
 pub mod history;
 pub mod http;

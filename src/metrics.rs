@@ -15,7 +15,8 @@ pub const NAMESPACE: &str = "SchedulerWatchdog";
 /// Per scheduler (dimension `Scheduler`): `SecondsSinceHeartbeat` (left out while it cannot be
 /// known), `Errors`, `OpenIncidents`, `BytesScanned`. For the pass (dimension `FunctionName`):
 /// `PassCompleted` (1 if everything was looked at and done, else 0), `Problems`,
-/// `OldestUndeliveredMessage` (its age in seconds; 0 if no message waits). Each metric costs: what
+/// `OldestUndeliveredMessage` (its age in seconds; 0 if no message waits). A look at schedulers that
+/// somebody asked for by name completes no pass: the others may be looked at by nobody. Each metric costs: what
 /// no alarm needs by scheduler is counted once.
 ///
 /// Of several shards each has a `PassCompleted` of its own, because one that is not looked at must not
@@ -29,8 +30,8 @@ pub fn lines(report: &Report, function: &str, by_scheduler: bool) -> Vec<Value> 
     let problems = (report.schedulers.iter())
         .map(|s| s.problems.len())
         .sum::<usize>();
-    let completed = i64::from(report.is_complete());
-    let completed = ("PassCompleted", "Count", Some(completed));
+    let completed = (!report.by_name).then(|| i64::from(report.is_complete()));
+    let completed = ("PassCompleted", "Count", completed);
     let problems = i64::try_from(problems + report.problems.len()).ok();
     let oldest = (report.undelivered_since())
         .map_or(0, |since| report.at.duration_since(since).as_secs().max(0));
@@ -161,6 +162,20 @@ mod tests {
         );
         assert_eq!(
             (&lines[1]["PassCompleted"], &lines[1]["Problems"]),
+            (&Value::Null, &json!(0))
+        );
+    }
+
+    #[test]
+    fn a_look_at_some_schedulers_is_no_pass() {
+        let report = Report {
+            by_name: true,
+            ..Report::default()
+        };
+        let lines = lines(&report, "watchdog", true);
+        assert_eq!(lines.len(), 1);
+        assert_eq!(
+            (&lines[0]["PassCompleted"], &lines[0]["Problems"]),
             (&Value::Null, &json!(0))
         );
     }

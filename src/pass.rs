@@ -73,6 +73,8 @@ pub struct Report {
     pub dry_run: bool,
     /// The part of the schedulers that it looked at.
     pub shard: Option<Shard>,
+    /// It was asked for some schedulers by name, and says nothing of the others.
+    pub by_name: bool,
     /// One entry for each scheduler that was asked for, in the configuration's order.
     pub schedulers: Vec<SchedulerReport>,
     /// An estimate of the bytes that came into all log groups since the last looks at them, by which
@@ -217,6 +219,7 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
     let mut report = Report {
         dry_run: request.dry_run,
         shard: request.shard,
+        by_name: !request.schedulers.is_empty(),
         ..Report::at(world.now())
     };
     let mut selected = match config.select(&request.schedulers) {
@@ -267,7 +270,7 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
         report.all_clear = own.all_clear;
         report.problems.extend(own.problems);
     }
-    ping(world, config, request, &report).await;
+    ping(world, config, &report).await;
     report
 }
 
@@ -383,13 +386,13 @@ fn in_turn(mut loaded: Vec<Loaded<'_>>, now: Timestamp) -> Vec<Vec<Loaded<'_>>> 
 
 /// Tells the dead man's switch of a whole pass that is complete. That it could not be told is no
 /// failure of the pass: whoever runs the switch will notice.
-async fn ping<W: World>(world: &W, config: &Config, request: &Request, report: &Report) {
+async fn ping<W: World>(world: &W, config: &Config, report: &Report) {
     let Some(endpoint) = &config.alerts.ping else {
         return;
     };
     // What another pass did, that pass tells.
     let is_own = (report.schedulers.iter()).any(|scheduler| !scheduler.superseded);
-    let is_whole = request.schedulers.is_empty() && request.shard.is_none() && !request.dry_run;
+    let is_whole = !report.by_name && report.shard.is_none() && !report.dry_run;
     if !(is_whole && is_own && report.is_complete()) {
         return;
     }

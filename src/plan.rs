@@ -266,7 +266,25 @@ pub struct Notification {
     pub handling: Handling,
 }
 
+/// Facts that a message keeps where there is no room: its own come first.
+const LEAST_FACTS: usize = 3;
+
 impl Notification {
+    /// Leaves one piece of evidence for each cause. False if there is no other.
+    pub(crate) fn thin(&mut self) -> bool {
+        let surplus = self.causes.iter().any(|cause| cause.evidence.len() > 1);
+        (self.causes.iter_mut()).for_each(|cause| cause.evidence.truncate(1));
+        surplus
+    }
+
+    /// Leaves the root cause and the first facts. False if there is nothing else.
+    pub(crate) fn shorten(&mut self) -> bool {
+        let surplus = self.causes.len() > 1 || self.proof.len() > LEAST_FACTS;
+        self.causes.truncate(1);
+        self.proof.truncate(LEAST_FACTS);
+        surplus
+    }
+
     /// The job that it is about, if it is about one.
     pub fn job(&self) -> Option<&str> {
         (self.subject.as_deref()).filter(|_| self.condition.slot().is_of_jobs())

@@ -270,6 +270,7 @@ mod tests {
             at: at(),
             dry_run: false,
             shard: Shard::new(1, 3),
+            by_name: false,
             readers: Some(Observed::Known(Readers {
                 topic: "arn:aws:sns:ap-northeast-1:123456789012:alerts".to_owned(),
                 confirmed: 2,

@@ -390,15 +390,10 @@ impl State {
             self.incidents.remove(index);
             return true;
         }
-        // A message is never dropped, only shortened.
-        let mut shortened = false;
-        for notification in &mut self.outbox {
-            for cause in &mut notification.causes {
-                shortened |= cause.evidence.len() > 1;
-                cause.evidence.truncate(1);
-            }
-        }
-        shortened || self.drop_unknown()
+        // A message is never dropped, only shortened: less evidence, and then what proves the least.
+        self.outbox.iter_mut().any(Notification::thin)
+            || self.drop_unknown()
+            || self.outbox.iter_mut().any(Notification::shorten)
     }
 
     /// Drops the fields of another version. False if there are none.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::hash::hash;
+
 /// One part of several. Each scheduler belongs to exactly one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
@@ -29,7 +31,7 @@ impl Shard {
     }
 
     /// Whether a scheduler of that name belongs to this part: the name's hash, divided by the number of
-    /// parts, leaves the index. It depends on nothing else, so every version and every process agrees.
+    /// parts, leaves the index.
     pub fn holds(self, name: &str) -> bool {
         hash(name) % u64::from(self.of) == u64::from(self.index)
     }
@@ -41,26 +43,11 @@ impl fmt::Display for Shard {
     }
 }
 
-/// FNV-1a, 64 bits: <https://www.rfc-editor.org/rfc/rfc9923>.
-fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn the_hash_is_the_published_one() {
-        // The test vectors of its authors.
-        assert_eq!(hash(""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(hash("a"), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(hash("foobar"), 0x8594_4171_f739_67e8);
-    }
 
     #[test]
     fn there_are_one_to_ten_parts() {

@@ -8,10 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use self::pause::Pause;
-use super::{DAY, ONE_BEAT, short_hash};
+use super::{DAY, ONE_BEAT};
 use crate::cause;
 use crate::config::Scheduler;
 use crate::due::{self, Missed};
+use crate::hash::short_hash;
 use crate::job::Job;
 use crate::line::{JobEvent, Kind, Line};
 use crate::message::safe;

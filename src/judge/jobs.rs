@@ -8,7 +8,8 @@ use crate::cause::{self, Cause, Clues, ErrorNote, Evidence};
 use crate::condition::{Condition, Fact, Finding, Pace};
 use crate::config::Scheduler;
 use crate::cron::horizon;
-use crate::history::{JobHistory, short_hash};
+use crate::hash::short_hash;
+use crate::history::JobHistory;
 use crate::job::Job;
 use crate::state::{Phase, State};
 

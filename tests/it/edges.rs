@@ -307,3 +307,52 @@ fn a_cleared_lock_out_lets_a_refused_call_be_made_again() {
     assert_eq!(newest.outcome, Outcome::Claimed);
     assert_eq!(newest.claimed_at, at("2025-12-02T00:50:00Z"));
 }
+
+/// All lines stop within seconds of the last heartbeat. Minutes later that still looks like a log with
+/// fresh lines; but none of them came after the heartbeat that is missing.
+#[test]
+fn lines_that_ended_with_the_heartbeats_prove_no_living_log() {
+    for (after, first) in [
+        (seconds(20), Verdict::Pending),
+        (seconds(119), Verdict::Pending),
+        (seconds(121), Verdict::Firing),
+    ] {
+        let mut stage = falls_silent("");
+        let last = stage.state.heartbeats.last.unwrap();
+        stage.probe = Some(last + after);
+        let plans = [stage.wait(5).pass(), stage.wait(5).pass()];
+        let allowed = |plan: &Plan| plan.remediation.as_ref().is_some_and(|r| r.allowed());
+        assert_eq!(plans[0].verdict, first, "{after:?}: {}", plans[0]);
+        assert_eq!(plans[1].conditions[0], Condition::LogsSilent);
+        assert!(!plans.iter().any(allowed), "{after:?}");
+        let opened = match first {
+            Verdict::Firing => Condition::SchedulerSilent,
+            _ => Condition::LogsSilent,
+        };
+        assert_eq!(
+            occasions(&plans)[0],
+            (opened, Occasion::Opened),
+            "{after:?}"
+        );
+    }
+}
+
+/// A long job explains a silence of hours, and no line that is hours old.
+#[test]
+fn lines_from_the_time_of_a_long_job_prove_no_living_log_after_it() {
+    let mut stage = falls_silent(
+        r#"
+        [[scheduler.job]]
+        name = "reports:generate"
+        cron = "30 0 * * *"
+        max_runtime = "2h"
+        "#,
+    );
+    let last = stage.state.heartbeats.last.unwrap();
+    stage.probe = Some(last + minutes(110));
+    let plans = stage.passes(28);
+    assert_eq!(
+        occasions(&plans),
+        [(Condition::LogsSilent, Occasion::Opened)]
+    );
+}

@@ -10,6 +10,7 @@ use scheduler_watchdog::config::StaleAfter;
 use scheduler_watchdog::due::Missed;
 use scheduler_watchdog::history::{ErrorHistory, Heartbeats, JobHistory, LastRun, Twice, fold};
 use scheduler_watchdog::line::{JobEvent, Kind, Line, Pulse};
+use scheduler_watchdog::plan::Notification;
 use scheduler_watchdog::snapshot::LogWindow;
 use scheduler_watchdog::state::{MOST_BYTES, Phase, State, Unreadable};
 
@@ -604,26 +605,57 @@ fn incidents_that_are_over_and_fields_of_another_version_go_before_a_message() {
     assert_eq!(State::from_json(&again.to_json()).unwrap(), read);
 }
 
-/// A message is never dropped, only shortened: of each cause one line of evidence stays.
+/// A message is never dropped, only shortened, the oldest first: of each cause one line of evidence
+/// stays, then of all causes the root.
 #[test]
-fn a_message_that_is_too_long_keeps_its_proof() {
+fn messages_that_are_too_long_keep_the_root_of_their_proof() {
     let mut stage = falls_silent("");
     stage.wait(5).look();
-    let message = &mut stage.state.outbox[0];
     let line = |n: usize| Evidence::Line(format!("{n} {}", "x".repeat(1000)));
     let cause = |lines: usize| Cause {
         evidence: (0..lines).map(line).collect(),
         ..Cause::new("redis-auth", "")
     };
-    message.causes = vec![cause(100), cause(1)];
-    let text = stage.state.to_json();
-    assert!(text.len() <= MOST_BYTES);
-    let read = State::from_json(&text).unwrap();
-    assert_eq!(read.outbox[0].causes, [cause(1), cause(1)]);
+    let message = stage.state.outbox[0].clone();
+    assert!(message.proof.len() > 3);
+    let mut read = |causes: &[Vec<Cause>]| {
+        let with = |causes: &Vec<Cause>| Notification {
+            causes: causes.clone(),
+            ..message.clone()
+        };
+        stage.state.outbox = causes.iter().map(with).collect();
+        let text = stage.state.to_json();
+        let read = State::from_json(&text).unwrap().outbox;
+        let causes: Vec<_> = read.iter().map(|message| message.causes.clone()).collect();
+        let facts: Vec<_> = read.iter().map(|message| message.proof.clone()).collect();
+        (text.len() <= MOST_BYTES, causes, facts)
+    };
+    let whole = || message.proof.clone();
+    let cut = || message.proof[..3].to_vec();
+    let (fits, causes, facts) = read(&[
+        vec![cause(40), cause(1)],
+        vec![cause(20)],
+        vec![cause(20), cause(2)],
+    ]);
+    assert!(fits);
+    assert_eq!(
+        causes,
+        [
+            vec![cause(1), cause(1)],
+            vec![cause(20)],
+            vec![cause(20), cause(2)]
+        ]
+    );
+    assert_eq!(facts, [whole(), whole(), whole()]);
+    let (fits, causes, facts) = read(&[vec![cause(2)], vec![cause(1); 70], vec![cause(1); 3]]);
+    assert!(fits);
+    assert_eq!(causes, [vec![cause(1)], vec![cause(1)], vec![cause(1); 3]]);
+    assert_eq!(facts, [cut(), cut(), whole()]);
     // There is nothing left to be shortened.
-    stage.state.outbox[0].causes = vec![cause(1); 100];
-    let read = State::from_json(&stage.state.to_json()).unwrap();
-    assert_eq!(read.outbox, stage.state.outbox);
+    let (fits, causes, facts) = read(&vec![vec![cause(1)]; 100]);
+    assert!(!fits);
+    assert_eq!(causes, vec![vec![cause(1)]; 100]);
+    assert_eq!(facts, vec![cut(); 100]);
 }
 
 #[test]

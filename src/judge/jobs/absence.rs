@@ -11,7 +11,8 @@ use crate::cause::{Cause, Evidence};
 use crate::condition::Fact;
 use crate::config::Scheduler;
 use crate::due::Missed;
-use crate::history::{StreamBeats, short_hash};
+use crate::hash::short_hash;
+use crate::history::StreamBeats;
 use crate::job::Job;
 use crate::state::State;
 

@@ -35,7 +35,7 @@ enum Scene {
 
 /// The statements in the order of their scenes: a restart that is made would spoil later ones, so
 /// first come those in which it is denied.
-const SCENES: [(&str, Scene); 20] = [
+const SCENES: [(&str, Scene); 21] = [
     ("RestartService", Scene::Restart(0)),
     ("RestartMoreServices", Scene::Restart(1)),
     ("QueryLogs", Scene::Silent(0, 3)),
@@ -51,6 +51,10 @@ const SCENES: [(&str, Scene); 20] = [
     ("StopOneReplica", Scene::Replica(0)),
     ("StopMoreReplicas", Scene::Replica(1)),
     ("ReadConfig", Scene::Start),
+    (
+        "RunOneTask",
+        Scene::Unseen("no scheduler of this stack runs a task; that of the scheduled tasks does"),
+    ),
     (
         "StopQueries",
         Scene::Unseen("the emulator's queries end at once; only one that runs too long is stopped"),
@@ -217,6 +221,8 @@ fn each_permission_is_needed_and_missed_by_name() {
         "Action=force-new-deployment".to_owned(),
         "ReplicaAction=stop-task".to_owned(),
         "EncryptAlerts=true".to_owned(),
+        // A file may use one action for this scheduler, and another one for that.
+        "RunTaskDefinitionFamily=nightly".to_owned(),
         format!("ConfigParameterName={PARAMETER}"),
         format!("MoreLogGroupArns={group},{group}:*"),
         format!("MoreEcsServiceArns={}", arn("ecs", &service)),
