@@ -304,6 +304,25 @@ mod tests {
     }
 
     #[test]
+    fn of_two_silences_the_longer_one_is_told() {
+        let config = "[[scheduler]]\nname = \"x\"\nlog_groups = [\"/ecs/x\"]";
+        let scheduler = &crate::config::Config::parse(config, "test")
+            .unwrap()
+            .schedulers[0];
+        let now: Timestamp = "2026-03-29T00:00:00Z".parse().unwrap();
+        for hours in [[1, 2], [2, 1]] {
+            let mut state = State::default();
+            for hours in hours {
+                let until = now + SignedDuration::from_hours(hours);
+                let silence = OneOff::new(now, until, &hours.to_string(), "ops", None).unwrap();
+                silence.add_to(&mut state).unwrap();
+            }
+            let quiet = quiet(scheduler, &state, now);
+            assert_eq!(quiet[&Condition::ErrorSpike].reason, "2 (ops)");
+        }
+    }
+
+    #[test]
     fn a_state_holds_only_so_many_silences() {
         let now: Timestamp = "2026-03-29T00:00:00Z".parse().unwrap();
         let until = now + DEFAULT;

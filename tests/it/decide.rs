@@ -5,7 +5,9 @@ use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::Endpoint;
 use scheduler_watchdog::health::{Health, Sign};
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
-use scheduler_watchdog::plan::{CureKind, Gate, Handling, Occasion, Plan, Reason, Verdict};
+use scheduler_watchdog::plan::{
+    CureKind, Gate, Handling, Occasion, Plan, Reason, Verdict, Withholding,
+};
 use scheduler_watchdog::remedy;
 use scheduler_watchdog::snapshot::{Fleet, Observed, Obstacle, ServiceFacts};
 use scheduler_watchdog::state::Phase;
@@ -1377,6 +1379,8 @@ fn an_outage_that_comes_and_goes_is_told_as_flapping() {
     let told: Vec<Occasion> = told.into_iter().map(|(_, occasion)| occasion).collect();
     use Occasion::{Flapping, Opened, Resolved};
     assert_eq!(told, [Opened, Resolved, Opened, Resolved, Flapping]);
+    let withheld = |plan: &Plan| plan.withheld.iter().any(|w| w.why == Withholding::Flapping);
+    assert!(stage.passes(2).iter().any(withheld));
     stage.beats(TASK, 60);
     let quiet = stage.passes(9);
     assert_eq!(occasions(&quiet), [(Condition::SchedulerSilent, Resolved)]);

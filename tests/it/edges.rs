@@ -290,6 +290,24 @@ fn a_cleared_lock_out_allows_restarts_in_the_same_incident() {
     assert!(plan.blocked_by.contains(&Gate::AttemptsPerDay));
 }
 
+/// What is tried in the very pass that allows restarts again counts from then on.
+#[test]
+fn a_restart_of_the_pass_that_cleared_a_lock_out_counts() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    stage.wait(5);
+    let now = stage.now;
+    stage.state.restarts.clear(now);
+    for n in 0..24 {
+        if stage.pass().remediation.unwrap().allowed() {
+            remedy::settle(&mut stage.state, &Ok(Some(format!("ecs-svc/{n}"))));
+        }
+        stage.wait(5);
+    }
+    assert_eq!(stage.state.restarts.attempts[0].claimed_at, now);
+    assert_eq!(stage.state.restarts.attempts.len(), 2);
+}
+
 /// A call that was refused for a permission is made again once a person says that it was given.
 #[test]
 fn a_cleared_lock_out_lets_a_refused_call_be_made_again() {

@@ -407,6 +407,16 @@ fn how_long_a_run_took_is_learned_from_the_next_line() {
     }
 }
 
+/// What a line says is no guess: it is learned at once, however odd it is.
+#[test]
+fn how_long_a_run_took_is_learned_from_its_own_line() {
+    let lines = [(0, 1), (60, 1), (120, 600)]
+        .map(|(second, took)| job_line("a/a/1", second + took, "reports", ended(took)));
+    let state = folded_with(REPORTS, &[window(lines.to_vec())]);
+    assert_eq!(state.jobs["reports"].longest_seconds, Some(600));
+    assert_eq!(state.jobs["reports"].may_take(at(START)), None);
+}
+
 /// A job that nobody configured was due a whole number of its periods after its last start, or of
 /// days; of one start alone, of hours.
 #[test]
@@ -574,6 +584,42 @@ fn a_document_that_is_too_long_loses_what_is_missed_least() {
     assert!(kept.rev().eq(&read.errors.slots), "the newest");
 }
 
+/// What nobody configured goes first, and in the end what was configured, before the bound is broken.
+#[test]
+fn jobs_of_a_document_that_is_too_long_go_first_or_last() {
+    let name = |n: usize| format!("{n}:{}", "x".repeat(100));
+    let with = |jobs: usize, plan: Option<u32>| {
+        let mut state = State::default();
+        state.errors.slots = (0..288).map(|slot| (slot, 1)).collect();
+        let history = JobHistory {
+            plan,
+            ..JobHistory::default()
+        };
+        (state.jobs).extend((0..jobs).map(|n| (name(n), history.clone())));
+        state
+    };
+    let configured = JobHistory {
+        plan: Some(1),
+        starts: vec![at(START)],
+        ..JobHistory::default()
+    };
+    let mut state = with(1_000, None);
+    state
+        .jobs
+        .insert("configured".to_owned(), configured.clone());
+    let text = state.to_json();
+    assert!(text.len() <= MOST_BYTES, "{}", text.len());
+    let read = State::from_json(&text).unwrap();
+    assert_eq!(read.jobs["configured"], configured);
+    assert_eq!(read.errors, state.errors);
+    assert!((400..600).contains(&read.jobs.len()), "{}", read.jobs.len());
+
+    let text = with(1_000, Some(1)).to_json();
+    assert!(text.len() <= MOST_BYTES, "{}", text.len());
+    let kept = State::from_json(&text).unwrap().jobs.len();
+    assert!((400..600).contains(&kept), "{kept}");
+}
+
 #[test]
 fn streams_beyond_four_go_before_errors_the_oldest_first() {
     let state = too_long(8);
@@ -712,6 +758,19 @@ fn the_overlap_grows_with_the_measured_delay() {
     assert_eq!(state.overlap(), minutes(5));
     state.lags_ms = vec![i64::MAX];
     assert_eq!(state.overlap(), minutes(10));
+}
+
+/// The next window goes back as far as lines may still come, and as far as was not judged yet.
+#[test]
+fn the_next_window_overlaps_and_begins_where_runs_are_not_settled() {
+    let mut state = State::default();
+    assert_eq!(state.unread_from(), None);
+    state.checked_until = Some(at(START));
+    assert_eq!(state.unread_from(), Some(at(START) - minutes(2)));
+    state.heartbeats.settled_until = Some(at(START) - minutes(3));
+    assert_eq!(state.unread_from(), Some(at(START) - minutes(3)));
+    state.lags_ms = vec![150_000];
+    assert_eq!(state.unread_from(), Some(at(START) - minutes(5)));
 }
 
 #[test]
