@@ -96,7 +96,8 @@ pub fn is_same(job: &Job, earlier: Timestamp, later: Timestamp) -> bool {
     job.next_run(earlier + EARLY, later + EARLY).is_none()
 }
 
-/// Begins to expect the runs of jobs that are new, or that are expected at other times now.
+/// Begins to expect the runs of jobs that are new, or that are expected at other times now. A run that
+/// is awaited by the new times, too, stays awaited.
 pub fn expect(state: &mut State, scheduler: &Scheduler, now: Timestamp) {
     for job in &scheduler.jobs {
         let known = state.jobs.get(&job.name);
@@ -105,8 +106,12 @@ pub fn expect(state: &mut State, scheduler: &Scheduler, now: Timestamp) {
         }
         let history = state.jobs.entry(job.name.clone()).or_default();
         history.plan = Some(job.plan);
-        history.due = job.next_run(now, horizon(now));
-        (history.missed, history.lost) = (Missed::default(), Missed::default());
+        let moment = SignedDuration::from_nanos(1);
+        let is_still = |due: Timestamp| job.next_run(due - moment, due) == Some(due);
+        if !history.due.is_some_and(is_still) {
+            history.due = job.next_run(now, horizon(now));
+            (history.missed, history.lost) = (Missed::default(), Missed::default());
+        }
     }
 }
 

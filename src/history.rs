@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::config::{Scheduler, StaleAfter};
 use crate::due;
@@ -106,6 +107,9 @@ pub struct Heartbeats {
     pub streams: BTreeMap<String, StreamBeats>,
     /// How far apart the loop's heartbeats were in the last day.
     pub gaps: Gaps,
+    /// Fields of a version that this program does not know; kept as they are.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 /// Jobs are held back on purpose: a pause, or maintenance mode.

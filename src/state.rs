@@ -396,12 +396,17 @@ impl State {
             || self.outbox.iter_mut().any(Notification::shorten)
     }
 
-    /// Drops the fields of another version. False if there are none.
+    /// Drops the fields of another version; those of jobs went with them. False if there are none.
     fn drop_unknown(&mut self) -> bool {
         let incidents = self.incidents.iter_mut().map(|i| &mut i.unknown);
         let attempts = self.restarts.attempts.iter_mut().map(|a| &mut a.unknown);
+        let whole = [
+            &mut self.heartbeats.unknown,
+            &mut self.errors.unknown,
+            &mut self.unknown,
+        ];
         let mut dropped = false;
-        for unknown in incidents.chain(attempts).chain([&mut self.unknown]) {
+        for unknown in incidents.chain(attempts).chain(whole) {
             dropped |= !std::mem::take(unknown).is_empty();
         }
         dropped

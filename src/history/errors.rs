@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{DAY, MOST_NOTES};
 use crate::cause::ErrorNote;
@@ -35,6 +36,9 @@ pub struct ErrorHistory {
     pub slots: BTreeMap<i64, u32>,
     /// The newest errors, for causes and evidence; oldest first.
     pub notes: Vec<ErrorNote>,
+    /// Fields of a version that this program does not know; kept as they are.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 impl ErrorHistory {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 pub use self::pause::Pause;
 use super::{DAY, ONE_BEAT};
@@ -96,6 +97,9 @@ pub struct JobHistory {
     /// Runs that were missed in the loop's present trouble.
     #[serde(skip_serializing_if = "Missed::is_none")]
     pub lost: Missed,
+    /// Fields of a version that this program does not know; kept as they are.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 /// A run whose lines have settled. Times are of whole seconds.

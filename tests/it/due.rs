@@ -138,6 +138,25 @@ proptest! {
     }
 }
 
+/// Somebody changes the configuration of a job whose run is missing. If the run that it waits for is
+/// one of the new times, too, nothing is over; else nobody expects it any more.
+#[test]
+fn another_expression_ends_what_nobody_expects_any_more() {
+    for (expression, goes_on) in [("0 3 * * 1-5", true), ("0 4 * * *", false)] {
+        let mut stage = Stage::new(&job("0 3 * * *", ""));
+        stage.beats(TASK, 6 * 60);
+        stage.other_lines();
+        let opened = (Condition::JobOverdue, Occasion::Opened);
+        assert_eq!(told(&stage.passes(12 * 4 + 1)), [opened]);
+        stage.scheduler = Stage::new(&job(expression, "")).scheduler;
+        let over = (Condition::JobOverdue, Occasion::Resolved);
+        let expected = if goes_on { vec![] } else { vec![over] };
+        assert_eq!(told(&stage.passes(3)), expected, "{expression}");
+        let plan = stage.state.jobs["tidy:up"].plan;
+        assert_eq!(plan, Some(stage.scheduler.jobs[0].plan));
+    }
+}
+
 #[test]
 fn a_job_that_is_new_is_not_overdue() {
     let mut stage = Stage::new(&job("0 23 * * *", ""));

@@ -644,7 +644,7 @@ fn incidents_that_are_over_and_fields_of_another_version_go_before_a_message() {
     assert_eq!(read.incidents, [firing]);
     assert_eq!(read.outbox, stage.state.outbox);
     let mut document: serde_json::Value = serde_json::from_str(&read.to_json()).unwrap();
-    for place in ["", "/incidents/0"] {
+    for place in ["", "/heartbeats", "/errors", "/incidents/0"] {
         document.pointer_mut(place).unwrap()["of_another_version"] = "x".repeat(MOST_BYTES).into();
     }
     let again = State::from_json(&document.to_string()).unwrap();
@@ -716,11 +716,18 @@ fn documents_are_read_back_as_they_were_written() {
 
 #[test]
 fn fields_of_another_version_are_kept() {
-    let mut stage = falls_silent("");
+    let mut stage = falls_silent(REPORTS);
     stage.passes(2);
     let mut document: serde_json::Value = serde_json::from_str(&stage.state.to_json()).unwrap();
     let later = serde_json::json!({"kept": [1, 2, 3]});
-    let places = ["", "/incidents/0", "/restarts/attempts/0"];
+    let places = [
+        "",
+        "/heartbeats",
+        "/errors",
+        "/jobs/reports",
+        "/incidents/0",
+        "/restarts/attempts/0",
+    ];
     for place in places {
         document.pointer_mut(place).unwrap()["added_later"] = later.clone();
     }
