@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
@@ -272,4 +272,70 @@ fn spans_of_hours_overlap_if_one_begins_in_the_other() {
             assert_eq!(overlaps, expected, "{one:?} {other:?}");
         }
     }
+}
+
+/// All that decides when a job is due is in the number by which the state notices another schedule. The
+/// number itself stands in states: another one would make each job a new one.
+#[test]
+fn another_schedule_has_another_number() {
+    let day = |day| Some(Date::constant(2025, 12, day));
+    let hours = |until| Some((Time::constant(8, 0, 0, 0), Time::constant(until, 30, 0, 0)));
+    let window = |from, until, between, weekdays: &[Weekday]| Window {
+        from,
+        until,
+        between,
+        weekdays: weekdays.to_vec(),
+    };
+    let job = |cron: &str, zone: &str, active: Vec<Window>| {
+        let zone = TimeZone::get(zone).unwrap();
+        let job = Job::new("job", Cron::parse(cron).unwrap(), zone);
+        Job { active, ..job }.planned()
+    };
+    use Weekday::{Friday, Monday};
+    let whole = window(day(1), day(14), hours(17), &[Monday, Friday]);
+    let jobs = [
+        job("0 6 * * *", "Asia/Tokyo", vec![whole.clone()]),
+        job("1 6 * * *", "Asia/Tokyo", vec![whole.clone()]),
+        job("0 6 * * *", "UTC", vec![whole.clone()]),
+        Job {
+            elsewhere: true,
+            ..job("0 6 * * *", "Asia/Tokyo", vec![whole.clone()])
+        }
+        .planned(),
+        job("0 6 * * *", "Asia/Tokyo", vec![]),
+        job("0 6 * * *", "Asia/Tokyo", vec![whole.clone(), whole]),
+        job(
+            "0 6 * * *",
+            "Asia/Tokyo",
+            vec![window(day(2), day(14), hours(17), &[Monday, Friday])],
+        ),
+        job(
+            "0 6 * * *",
+            "Asia/Tokyo",
+            vec![window(day(1), day(15), hours(17), &[Monday, Friday])],
+        ),
+        job(
+            "0 6 * * *",
+            "Asia/Tokyo",
+            vec![window(day(1), day(14), hours(18), &[Monday, Friday])],
+        ),
+        job(
+            "0 6 * * *",
+            "Asia/Tokyo",
+            vec![window(day(1), day(14), hours(17), &[Monday])],
+        ),
+        job(
+            "0 6 * * *",
+            "Asia/Tokyo",
+            vec![window(day(1), None, None, &[])],
+        ),
+        job(
+            "0 6 * * *",
+            "Asia/Tokyo",
+            vec![window(None, day(1), None, &[])],
+        ),
+    ];
+    let plans: BTreeSet<u32> = jobs.iter().map(|job| job.plan).collect();
+    assert_eq!(plans.len(), jobs.len());
+    assert_eq!(jobs[0].plan, 2_501_523_986);
 }

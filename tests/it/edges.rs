@@ -332,7 +332,7 @@ fn a_cleared_lock_out_lets_a_refused_call_be_made_again() {
 fn lines_that_ended_with_the_heartbeats_prove_no_living_log() {
     for (after, first) in [
         (seconds(20), Verdict::Pending),
-        (seconds(119), Verdict::Pending),
+        (seconds(120), Verdict::Pending),
         (seconds(121), Verdict::Firing),
     ] {
         let mut stage = falls_silent("");

@@ -704,6 +704,32 @@ fn messages_that_are_too_long_keep_the_root_of_their_proof() {
     assert_eq!(facts, vec![cut(); 100]);
 }
 
+/// Whether too many causes or too many facts are what fills the room.
+#[test]
+fn what_fits_is_not_shortened_further() {
+    let mut stage = falls_silent("");
+    stage.wait(5).look();
+    let cause = || Cause::new("redis-auth", "x".repeat(1000).as_str());
+    let whole = Notification {
+        causes: vec![cause(); 3],
+        ..stage.state.outbox[0].clone()
+    };
+    let fact = || whole.proof[0].clone();
+    for (causes, facts) in [(100, 3), (1, 2_000)] {
+        let long = Notification {
+            causes: vec![cause(); causes],
+            proof: vec![fact(); facts],
+            ..whole.clone()
+        };
+        stage.state.outbox = vec![long, whole.clone()];
+        let text = stage.state.to_json();
+        assert!(text.len() <= MOST_BYTES, "{}", text.len());
+        let read = State::from_json(&text).unwrap().outbox;
+        assert_eq!((read[0].causes.len(), read[0].proof.len()), (1, 3));
+        assert_eq!(read[1], whole);
+    }
+}
+
 #[test]
 fn documents_are_read_back_as_they_were_written() {
     let mut stage = Stage::new("");
