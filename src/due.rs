@@ -96,8 +96,8 @@ pub fn is_same(job: &Job, earlier: Timestamp, later: Timestamp) -> bool {
     job.next_run(earlier + EARLY, later + EARLY).is_none()
 }
 
-/// Begins to expect the runs of jobs that are new, or that are expected at other times now. A run that
-/// is awaited by the new times, too, stays awaited.
+/// Begins to expect the runs of jobs that are new, or that are expected at other times now. If the first
+/// run by the new times is the one that is awaited anyway, it stays awaited.
 pub fn expect(state: &mut State, scheduler: &Scheduler, now: Timestamp) {
     for job in &scheduler.jobs {
         let known = state.jobs.get(&job.name);
@@ -107,8 +107,8 @@ pub fn expect(state: &mut State, scheduler: &Scheduler, now: Timestamp) {
         let history = state.jobs.entry(job.name.clone()).or_default();
         history.plan = Some(job.plan);
         let moment = SignedDuration::from_nanos(1);
-        let is_still = |due: Timestamp| job.next_run(due - moment, due) == Some(due);
-        if !history.due.is_some_and(is_still) {
+        let first = |due: Timestamp| job.next_run(due.min(now) - moment, horizon(now));
+        if !history.due.is_some_and(|due| first(due) == Some(due)) {
             history.due = job.next_run(now, horizon(now));
             (history.missed, history.lost) = (Missed::default(), Missed::default());
         }

@@ -139,10 +139,16 @@ proptest! {
 }
 
 /// Somebody changes the configuration of a job whose run is missing. If the run that it waits for is
-/// one of the new times, too, nothing is over; else nobody expects it any more.
+/// the next by the new times, too, nothing is over; else nobody expects it any more.
 #[test]
 fn another_expression_ends_what_nobody_expects_any_more() {
-    for (expression, goes_on) in [("0 3 * * 1-5", true), ("0 4 * * *", false)] {
+    for (expression, goes_on) in [
+        ("0 3 * * 1-5", true),
+        ("0 4 * * *", false),
+        ("0 * * * *", false),
+        ("0 3 3 * *", true),
+        ("0 3 4 * *", false),
+    ] {
         let mut stage = Stage::new(&job("0 3 * * *", ""));
         stage.beats(TASK, 6 * 60);
         stage.other_lines();
@@ -152,8 +158,33 @@ fn another_expression_ends_what_nobody_expects_any_more() {
         let over = (Condition::JobOverdue, Occasion::Resolved);
         let expected = if goes_on { vec![] } else { vec![over] };
         assert_eq!(told(&stage.passes(3)), expected, "{expression}");
-        let plan = stage.state.jobs["tidy:up"].plan;
-        assert_eq!(plan, Some(stage.scheduler.jobs[0].plan));
+        let (job, known) = (&stage.scheduler.jobs[0], &stage.state.jobs["tidy:up"]);
+        assert_eq!(known.plan, Some(job.plan));
+        let month = SignedDuration::from_hours(31 * 24);
+        assert_eq!(
+            known.due,
+            job.next_run(stage.now, stage.now + month),
+            "{expression}"
+        );
+    }
+}
+
+/// A run is due, and may still come within its grace, when somebody changes the configuration.
+#[test]
+fn a_run_that_is_just_due_stays_awaited_by_another_expression() {
+    for (expression, expected) in [
+        (
+            "0 3 * * 1-5",
+            vec![(Condition::JobOverdue, Occasion::Opened)],
+        ),
+        ("0 4 * * *", vec![]),
+    ] {
+        let mut stage = Stage::new(&job("0 3 * * *", ""));
+        stage.beats(TASK, 6 * 60);
+        stage.other_lines();
+        assert_eq!(told(&stage.passes(12 * 3 + 1)), []);
+        stage.scheduler = Stage::new(&job(expression, "")).scheduler;
+        assert_eq!(told(&stage.passes(12)), expected, "{expression}");
     }
 }
 
