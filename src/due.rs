@@ -108,7 +108,7 @@ pub fn expect(state: &mut State, scheduler: &Scheduler, now: Timestamp) {
         history.plan = Some(job.plan);
         let moment = SignedDuration::from_nanos(1);
         let first = |due: Timestamp| job.next_run(due.min(now) - moment, horizon(now));
-        if !history.due.is_some_and(|due| first(due) == Some(due)) {
+        if history.due.is_none_or(|due| first(due) != Some(due)) {
             history.due = job.next_run(now, horizon(now));
             (history.missed, history.lost) = (Missed::default(), Missed::default());
         }
