@@ -233,6 +233,8 @@ pub struct Clues<'a> {
     pub booted_at: Option<Timestamp>,
     /// The newest heartbeat.
     pub last_heartbeat: Option<Timestamp>,
+    /// The tasks that gave heartbeats lately.
+    pub heard: &'a [&'a str],
     /// Tasks that started after this are too young to prove anything by their silence.
     pub settled_tasks: Timestamp,
 }
@@ -441,21 +443,27 @@ fn note(known: &mut Vec<Evidence>, evidence: Evidence) {
 fn absent(clues: &Clues<'_>) -> Option<(&'static str, Fact)> {
     // An application whose start was never seen may not print it at all.
     let booted_at = clues.booted_at?;
+    // An old task may have gone on for a while beside the new one. Who spoke is known for a day.
+    let remembered = !clues.heard.is_empty();
     let newest_task = (clues.service)
         .and_then(|service| {
             (service.running())
+                .filter(|task| clues.task.is_none_or(|replica| replica == task.id))
                 .filter_map(|task| Some((task.started_at?, task)))
                 .max_by_key(|(started_at, _)| *started_at)
         })
-        .filter(|(started_at, _)| {
+        .filter(|(started_at, task)| {
             *started_at > booted_at + BOOT_LATENESS
                 && *started_at <= clues.settled_tasks
-                && clues
-                    .last_heartbeat
-                    .is_none_or(|heartbeat| *started_at > heartbeat)
+                && !clues.heard.contains(&task.id.as_str())
+                && (remembered || clues.last_heartbeat.is_none_or(|at| *started_at > at))
         });
+    let is_of_tasks = matches!(
+        clues.condition,
+        Condition::SchedulerSilent | Condition::NeverSeen | Condition::ReplicaSilent
+    );
     match (clues.condition, newest_task) {
-        (Condition::SchedulerSilent | Condition::NeverSeen, Some((running_since, task))) => Some((
+        (_, Some((running_since, task))) if is_of_tasks => Some((
             "not-started",
             Fact::NotStarted {
                 task: task.id.clone(),
@@ -504,6 +512,7 @@ mod tests {
             service: Some(&service),
             booted_at: None,
             last_heartbeat: None,
+            heard: &[],
             settled_tasks: Timestamp::MAX,
         })
         .into_iter()

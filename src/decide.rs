@@ -136,10 +136,15 @@ pub fn decide_on(
     for outcome in outcomes {
         let incident = (next.incidents.iter_mut()).find(|i| i.id == outcome.incident);
         // An incident that ends in this very pass says in its last message what ended it.
-        if let Some(incident) = incident
-            && incident.is_open()
-        {
-            news.push(incident::say(incident, outcome.occasion, now));
+        let reminder = (news.iter_mut())
+            .find(|n| n.incident == outcome.incident && n.occasion == Occasion::Reminder);
+        match (incident, reminder) {
+            // One message says both.
+            (_, Some(reminder)) => reminder.occasion = outcome.occasion,
+            (Some(incident), None) if incident.is_open() => {
+                news.push(incident::say(incident, outcome.occasion, now));
+            }
+            _ => {}
         }
     }
     let remediation = remedy::plan(&next, scheduler, snapshot, &look, &quiet, now);
@@ -176,8 +181,8 @@ pub fn decide_on(
         reason,
         conditions: conditions(&look),
         // Whole seconds: nobody reads more, and the log is no more exact.
-        silent_for: (look.silence.lasts(now).filter(|_| moment.seeing))
-            .map(|lasts| SignedDuration::from_secs(lasts.as_secs())),
+        silent_for: (next.heartbeats.last.filter(|_| moment.seeing))
+            .map(|last| SignedDuration::from_secs(now.duration_since(last).as_secs().max(0))),
         allowed_silence: look.silence.allowed,
         errors: look.errors,
         notifications,
@@ -398,6 +403,9 @@ fn verdict(state: &State, look: &Look, moment: &Moment<'_>) -> Verdict {
         Verdict::Firing
     } else if any(Phase::Pending) {
         Verdict::Pending
+    } else if look.calm == Reason::NotSeenYet {
+        // It may be well, or dead for longer than the first look goes back.
+        Verdict::Unknown
     } else {
         Verdict::Healthy
     }

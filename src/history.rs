@@ -56,6 +56,11 @@ const MOST_STREAMS: usize = 64;
 /// Jobs that are remembered.
 const MOST_JOBS: usize = 150;
 
+/// Streams that are remembered although they have given no heartbeat, and for how long: by then it
+/// has been told that such a replica is silent.
+const MOST_UNHEARD: usize = 16;
+const UNHEARD_FOR: SignedDuration = SignedDuration::from_hours(2);
+
 /// Aborts and errors that are remembered, newest last.
 const MOST_NOTES: usize = 12;
 
@@ -105,6 +110,10 @@ pub struct Heartbeats {
     pub aborting_since: Option<Timestamp>,
     /// By stream name.
     pub streams: BTreeMap<String, StreamBeats>,
+    /// Streams in which the scheduler was started, or aborts, and that have given no heartbeat yet, with
+    /// the first line that says so; at most 16, for two hours.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unheard: BTreeMap<String, Timestamp>,
     /// How far apart the loop's heartbeats were in the last day.
     pub gaps: Gaps,
     /// Fields of a version that this program does not know; kept as they are.
@@ -337,6 +346,10 @@ impl Heartbeats {
         self.gaps.age(now);
         self.streams
             .retain(|_, beats| now.duration_since(beats.last) < DAY);
+        let streams = &self.streams;
+        (self.unheard).retain(|stream, since| {
+            !streams.contains_key(stream) && now.duration_since(*since) < UNHEARD_FOR
+        });
         while self.streams.len() > MOST_STREAMS && self.drop_oldest_stream() {}
     }
 
@@ -546,6 +559,14 @@ fn fold_stream(
     let aborted_at = lines.iter().filter(is_abort).map(|line| line.at).max();
     if let Some(known) = beats.streams.get_mut(stream) {
         known.aborted_at = known.aborted_at.max(aborted_at);
+        return;
+    }
+    let speaks = |line: &&&Line| is_abort(line) || matches!(line.kind, Kind::Boot);
+    if let Some(first) = lines.iter().find(speaks)
+        && (beats.unheard.len() < MOST_UNHEARD || beats.unheard.contains_key(stream))
+    {
+        let since = beats.unheard.entry(stream.to_owned()).or_insert(first.at);
+        *since = first.at.min(*since);
     }
 }
 

@@ -98,10 +98,11 @@ pub fn wanted(
     let silent = unheard || (seeing && state.off_at.is_some());
     let failing = seeing && failing_since(state, silence.stale_after, now).is_some();
     // A task that ran once is silent ever after.
+    let quiet = |at: Timestamp| now.duration_since(at) > silence.stale_after;
+    let beats = &state.heartbeats;
     let replica = !scheduler.runs_as_tasks()
-        && state.heartbeats.streams.len() > 1
-        && (state.heartbeats.streams.values())
-            .any(|beats| now.duration_since(beats.last) > silence.stale_after);
+        && ((beats.streams.len() > 1 && beats.streams.values().any(|beats| quiet(beats.last)))
+            || beats.unheard.values().any(|since| quiet(*since)));
     let open = |slot: Slot| {
         state
             .incidents
@@ -265,7 +266,10 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
             return Standing::Calm(Reason::NotDueYet);
         }
         Some(last) if silence.is_over(now) => last,
-        Some(last) if now.duration_since(last) <= state.heartbeats.rhythm() + DUE_SLACK => {
+        Some(last)
+            if Some(last) == state.heartbeats.last
+                && now.duration_since(last) <= state.heartbeats.rhythm() + DUE_SLACK =>
+        {
             return Standing::Calm(Reason::HeartbeatFresh);
         }
         Some(last) if now.duration_since(last) <= silence.stale_after => {
@@ -280,7 +284,7 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
         None => return Standing::Calm(Reason::NotSeenYet),
     };
 
-    let mut proof = vec![match silence.last {
+    let mut proof = vec![match state.heartbeats.last {
         Some(last) => Fact::LastHeartbeat { at: Some(last) },
         None => Fact::WatchedSince { at: since },
     }];
@@ -323,6 +327,7 @@ fn loop_trouble(scene: &Scene<'_>, snapshot: &Snapshot, look: &Look) -> Standing
         {
             return Standing::Excused(excuse);
         }
+        proof.extend(stuck(facts, now));
         proof.extend(stopped(facts));
     }
     let newest = probe(snapshot).and_then(Probe::newest_line);
@@ -434,20 +439,19 @@ fn is_young(deployment: &Deployment, now: Timestamp) -> bool {
 }
 
 fn stuck_deployment(scene: &Scene<'_>, facts: &ServiceFacts) -> Option<Finding> {
-    let deployment = facts
-        .deploying()
-        .filter(|deployment| !is_young(deployment, scene.now))?;
-    let proof = vec![Fact::Deployment {
+    let since = facts.deploying()?.created_at;
+    let proof = vec![stuck(facts, scene.now)?];
+    Some(scene.finding(Condition::DeploymentStuck, None, since, proof))
+}
+
+/// A deployment that does not come to its end.
+fn stuck(facts: &ServiceFacts, now: Timestamp) -> Option<Fact> {
+    let deployment = (facts.deploying()).filter(|deployment| !is_young(deployment, now))?;
+    Some(Fact::Deployment {
         id: deployment.id.clone(),
         since: deployment.created_at,
         failed_tasks: deployment.failed_tasks,
-    }];
-    Some(scene.finding(
-        Condition::DeploymentStuck,
-        None,
-        deployment.created_at,
-        proof,
-    ))
+    })
 }
 
 /// Running tasks that give no heartbeat while others do, and those whose silence a job explains
@@ -574,6 +578,7 @@ impl<'a> Scene<'a> {
             .filter(|note| task.is_none_or(|task| task_of(&note.stream) == task))
             .cloned()
             .collect();
+        let heard: Vec<&str> = beats.streams.keys().map(|stream| task_of(stream)).collect();
         let causes = cause::find(&Clues {
             condition,
             task,
@@ -581,6 +586,7 @@ impl<'a> Scene<'a> {
             service: self.service,
             booted_at: beats.booted_at,
             last_heartbeat: task.map_or(beats.last, |task| beats.of_task(task)),
+            heard: &heard,
             // A task that runs once need not say that it starts a scheduler: it is one.
             settled_tasks: if self.scheduler.runs_as_tasks() {
                 Timestamp::MIN

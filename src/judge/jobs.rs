@@ -121,6 +121,7 @@ impl Case<'_> {
             service: None,
             booted_at: None,
             last_heartbeat: self.state.heartbeats.last,
+            heard: &[],
             settled_tasks: self.now,
         })
     }

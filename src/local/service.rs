@@ -31,6 +31,9 @@ struct Look {
     at: Timestamp,
     /// The service's name, where the line holds it.
     service: Option<String>,
+    /// The line holds a service, and a list of tasks; what it leaves out is not known.
+    of_service: bool,
+    of_tasks: bool,
     facts: ServiceFacts,
 }
 
@@ -101,13 +104,18 @@ impl ServiceHistory {
         Ok(Self { looks })
     }
 
-    /// What was known of a service at `now`: the newest line about it; nothing before the first.
+    /// What was known of a service at `now`: the newest line about it; nothing before the first, nor
+    /// where that line leaves out the service or its tasks.
     /// In a file that names the service nowhere, every line is about it.
     pub fn at(&self, ecs: &Ecs, now: Timestamp) -> Option<ServiceFacts> {
         let end = self.looks.partition_point(|look| look.at <= now);
         let is_about = self.about(ecs);
         (self.looks[..end].iter().rev())
             .find(|look| is_about(look))
+            .filter(|look| {
+                let is_whole = look.of_service || !matches!(ecs.target, EcsTarget::Service(_));
+                is_whole && look.of_tasks
+            })
             .map(|look| {
                 let mut facts = look.facts.clone();
                 if matches!(ecs.target, EcsTarget::TaskDefinition { .. }) {
@@ -255,6 +263,7 @@ impl<'de> Deserialize<'de> for Moment {
 
 impl From<LookLine> for Look {
     fn from(line: LookLine) -> Self {
+        let (of_service, of_tasks) = (line.service.is_some(), line.tasks.is_some());
         let mut facts = ServiceFacts {
             status: active(),
             controller: "ECS".to_owned(),
@@ -281,6 +290,8 @@ impl From<LookLine> for Look {
         Self {
             at: line.at.0,
             service: name,
+            of_service,
+            of_tasks,
             facts,
         }
     }
@@ -333,7 +344,7 @@ mod tests {
     const LINES: &str = r#"
 {"at": "2026-11-24T04:00:00Z", "service": {"serviceName": "web", "status": "ACTIVE", "desiredCount": 2, "runningCount": 1, "deploymentController": {"type": "CODE_DEPLOY"}, "deployments": [{"id": "ecs-svc/1", "status": "PRIMARY", "rolloutState": "COMPLETED", "createdAt": 1795491369.5, "failedTasks": 3}], "events": [{"id": "x", "createdAt": 1.0, "message": "(service web) has reached a steady state."}]}, "tasks": [{"taskArn": "arn:aws:ecs:eu-west-1:123456789012:task/main/0123abcd", "startedBy": "ecs-svc/1", "lastStatus": "STOPPED", "startedAt": "2026-11-24T03:00:00.500000+09:00", "stoppedAt": "2026-11-24T03:30:00Z", "stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited", "healthStatus": "UNKNOWN", "containers": [{"name": "app", "image": "x@sha256:1", "exitCode": 137, "reason": "OutOfMemoryError"}]}]}
 
-{"at": "2026-11-24T03:00:00Z", "service": null, "tasks": null}
+{"at": "2026-11-24T03:00:00Z", "service": {}, "tasks": []}
 "#;
 
     fn ecs(name: &str) -> Ecs {
@@ -353,6 +364,32 @@ mod tests {
         assert_eq!((bare.status.as_str(), bare.desired), ("ACTIVE", 1));
         let full = at("2026-11-24T04:00:00Z").unwrap();
         insta::assert_debug_snapshot!(full);
+    }
+
+    #[test]
+    fn what_a_line_leaves_out_is_not_known() {
+        for (line, of_service, of_tasks) in [
+            (r#""service": {}, "tasks": []"#, true, true),
+            (r#""service": null, "tasks": []"#, false, true),
+            (r#""tasks": []"#, false, true),
+            (r#""service": {}, "tasks": null"#, false, false),
+            (r#""service": {}"#, false, false),
+        ] {
+            let now = Timestamp::UNIX_EPOCH;
+            let line = format!(r#"{{"at": 0, {line}}}"#);
+            let history = ServiceHistory::read(line.as_bytes(), "ecs.jsonl").unwrap();
+            assert_eq!(history.at(&ecs("web"), now).is_some(), of_service, "{line}");
+            let scheduled = Ecs {
+                target: EcsTarget::TaskDefinition {
+                    definition: "app".to_owned(),
+                    subnets: Vec::new(),
+                    security_groups: Vec::new(),
+                    assign_public_ip: false,
+                },
+                ..ecs("web")
+            };
+            assert_eq!(history.at(&scheduled, now).is_some(), of_tasks, "{line}");
+        }
     }
 
     #[test]

@@ -70,7 +70,8 @@ fn ecs_is_unknown_without_a_file() {
     let blind = world(directory.path(), "", None);
     assert_eq!(now_or_never(blind.service(ecs)), None);
 
-    let line = "{\"at\": \"2026-11-24T03:00:00Z\", \"service\": {\"desiredCount\": 2}}\n";
+    let line =
+        "{\"at\": \"2026-11-24T03:00:00Z\", \"service\": {\"desiredCount\": 2}, \"tasks\": []}\n";
     let seeing = world(directory.path(), "", Some(line));
     seeing.set_now(time("2026-11-24T03:00:00Z"));
     let facts = now_or_never(seeing.service(ecs));

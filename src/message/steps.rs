@@ -174,6 +174,8 @@ fn may_restart_by_hand(notification: &Notification) -> bool {
         Fact::MayBeRunning { jobs } => !jobs.is_empty(),
         Fact::Runs { running, .. } => *running > 0,
         Fact::Health { sign, .. } => *sign == Sign::Alive,
+        // Another one would only wait behind it.
+        Fact::Deployment { .. } => true,
         _ => false,
     });
     let free = match &notification.handling {

@@ -56,6 +56,7 @@ pub fn clues(errors: &[ErrorNote], condition: Condition) -> Clues<'_> {
         service: None,
         booted_at: None,
         last_heartbeat: None,
+        heard: &[],
         settled_tasks: Timestamp::MAX,
     }
 }
@@ -252,6 +253,28 @@ fn a_task_that_never_started_its_scheduler() {
         ..silent
     };
     assert!(find(&ran).is_empty());
+    // The old task went on beside it for a while.
+    let beside = Clues {
+        heard: &["old"],
+        last_heartbeat: Some(at("2026-11-24T03:35:00Z")),
+        ..silent
+    };
+    assert_eq!(ids(&find(&beside)), ["not-started"]);
+    let ran = Clues {
+        heard: &["old", "new"],
+        ..silent
+    };
+    assert!(find(&ran).is_empty());
+    // One of several replicas.
+    for (replica, expected) in [("new", &["not-started"][..]), ("old", &[])] {
+        let one = Clues {
+            condition: Condition::ReplicaSilent,
+            task: Some(replica),
+            heard: &["another"],
+            ..silent
+        };
+        assert_eq!(ids(&find(&one)), expected, "{replica}");
+    }
     // Half a minute before ECS says that the task runs, its first line may have come.
     for (booted_at, last_heartbeat, settled, proven) in [
         ("03:29:29", "03:29:59", "03:30:00", true),

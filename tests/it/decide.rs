@@ -215,7 +215,7 @@ fn a_scheduler_that_was_never_heard_is_reported_after_half_an_hour() {
     let first = stage.pass();
     assert_eq!(
         (first.verdict, &first.reason),
-        (Verdict::Healthy, &Reason::NotSeenYet)
+        (Verdict::Unknown, &Reason::NotSeenYet)
     );
     let plans = stage.passes(6);
     assert_eq!(

@@ -4,12 +4,15 @@ use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::{ReplicaCure, StaleAfter};
 use scheduler_watchdog::line::{JobEvent, Kind};
-use scheduler_watchdog::plan::{Gate, Occasion, Plan, Verdict, Withheld, Withholding};
+use scheduler_watchdog::plan::{Gate, Occasion, Plan, Reason, Verdict, Withheld, Withholding};
 use scheduler_watchdog::remedy;
+use scheduler_watchdog::silence::OneOff;
 use scheduler_watchdog::snapshot::{Observed, Obstacle};
 use scheduler_watchdog::state::Outcome;
 
-use crate::stage::{SECOND_TASK, Stage, TASK, at, facts, falls_silent, minutes, told, unknown};
+use crate::stage::{
+    SECOND_TASK, Stage, TASK, at, deployment, facts, falls_silent, minutes, told, unknown,
+};
 
 fn seconds(n: i64) -> SignedDuration {
     SignedDuration::from_secs(n)
@@ -373,4 +376,112 @@ fn lines_from_the_time_of_a_long_job_prove_no_living_log_after_it() {
         occasions(&plans),
         [(Condition::LogsSilent, Occasion::Opened)]
     );
+}
+
+/// While the service is meant to run no task nobody expects a heartbeat; but none is made up either.
+#[test]
+fn the_last_heartbeat_that_is_told_is_one() {
+    let mut stage = falls_silent("");
+    let last = stage.state.heartbeats.last;
+    stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
+    let off = stage.passes(12);
+    let silent_for = off[11].silent_for.unwrap();
+    assert_eq!(silent_for, stage.now.duration_since(last.unwrap()));
+    let now = stage.now;
+    stage.service = Observed::Known(facts(&[SECOND_TASK], now - minutes(4)));
+    let on = stage.passes(4);
+    assert_eq!(on[0].reason, Reason::NotDueYet, "{}", on[0]);
+    let opened = told(&on)[0];
+    assert_eq!(opened.condition, Condition::SchedulerSilent);
+    assert_eq!(opened.proof[0], Fact::LastHeartbeat { at: last });
+    assert!(
+        opened.since > now,
+        "its time began when it was meant to run"
+    );
+}
+
+/// A replica is added whose scheduler aborts each time, or dies right after it was started. It never
+/// gave a heartbeat, so none is missed.
+#[test]
+fn a_replica_that_never_spoke_is_silent() {
+    let abort = || Kind::Error {
+        aborts: true,
+        context: None,
+        trace: Vec::new(),
+    };
+    for (kind, every) in [(abort(), 1), (Kind::Boot, 60)] {
+        let mut stage = Stage::new("");
+        stage.scheduler.remediation = Default::default();
+        stage.other_lines();
+        let since = stage.now - minutes(48 * 60);
+        stage.service = Observed::Known(facts(&[TASK, SECOND_TASK], since));
+        let now = stage.now;
+        stage.ecs(|facts| facts.tasks[1].started_at = Some(now));
+        stage.beats(TASK, 240);
+        for minute in (0..60).step_by(every) {
+            stage.push(
+                SECOND_TASK,
+                minutes(minute),
+                kind.clone(),
+                "sh: 1: cannot create x",
+            );
+        }
+        let plans = stage.passes(6);
+        assert_eq!(
+            occasions(&plans),
+            [(Condition::ReplicaSilent, Occasion::Opened)],
+            "{kind:?}"
+        );
+        assert_eq!(told(&plans)[0].subject.as_deref(), Some(SECOND_TASK));
+        // It begins to speak: that is over, and nobody need ask ECS any more.
+        stage.lines.retain(|line| line.stream.ends_with(TASK));
+        stage.beats(SECOND_TASK, 200);
+        let plans = stage.passes(24);
+        assert_eq!(
+            occasions(&plans),
+            [(Condition::ReplicaSilent, Occasion::Resolved)],
+            "{kind:?}"
+        );
+        assert!(stage.state.heartbeats.unheard.is_empty());
+        assert!(stage.snapshot().service.is_none());
+    }
+}
+
+/// Whether it is the cause or not: another restart would only wait behind it.
+#[test]
+fn a_deployment_that_is_stuck_is_in_the_message_about_the_silence() {
+    let mut stage = falls_silent("");
+    let now = stage.now;
+    stage.ecs(|facts| {
+        let stuck = deployment("ecs-svc/2", "IN_PROGRESS", now);
+        facts.deployments.insert(0, stuck);
+    });
+    let plans = stage.passes(10);
+    let opened = told(&plans)[0];
+    assert_eq!(opened.condition, Condition::SchedulerSilent);
+    let fact = Fact::Deployment {
+        id: "ecs-svc/2".to_owned(),
+        since: now,
+        failed_tasks: 0,
+    };
+    assert!(opened.proof.contains(&fact), "{:?}", opened.proof);
+}
+
+/// A restart did not help while nobody wanted to hear of it, and meanwhile a reminder is due.
+#[test]
+fn a_restart_that_did_not_help_is_told_by_the_reminder() {
+    let mut stage = falls_silent("after = \"0s\"");
+    let opened = stage.wait(5).pass();
+    assert!(opened.remediation.unwrap().allowed());
+    remedy::settle(&mut stage.state, &Ok(Some("ecs-svc/2".to_owned())));
+    let (now, until) = (stage.now, stage.now + minutes(120));
+    let silence = OneOff::new(now, until, "moving", "ops", None).unwrap();
+    silence.add_to(&mut stage.state).unwrap();
+    let plans = stage.passes(30);
+    assert_eq!(
+        occasions(&plans)[0],
+        (Condition::SchedulerSilent, Occasion::RemediationFailed)
+    );
+    let first = plans.iter().find(|plan| !plan.notifications.is_empty());
+    assert_eq!(first.unwrap().notifications.len(), 1);
 }
