@@ -64,6 +64,9 @@ const NO_MEMORY: SignedDuration = SignedDuration::from_mins(30);
 /// the states that are there.
 const STATES_ARE_LATE: Duration = Duration::from_secs(1);
 
+/// A query takes seconds. Whose look takes longer counts as it fared when the pass began.
+const LOOKS_ARE_LATE: Duration = Duration::from_secs(10);
+
 /// The AWS side of the process: configuration, clients, and what all passes share.
 #[derive(Debug)]
 pub struct Aws {
@@ -320,6 +323,10 @@ impl World for AwsWorld<'_> {
 
     async fn states_are_late(&self) {
         tokio::time::sleep(STATES_ARE_LATE).await;
+    }
+
+    async fn looks_are_late(&self) {
+        tokio::time::sleep(LOOKS_ARE_LATE).await;
     }
 
     async fn probe(

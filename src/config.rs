@@ -227,6 +227,13 @@ pub struct Remediation {
     pub command: Vec<String>,
 }
 
+impl Remediation {
+    /// Whether anything may be done at all.
+    pub fn is_on(&self) -> bool {
+        self.action != Cure::None || self.replica_action != ReplicaCure::None
+    }
+}
+
 /// The cure for a silent scheduler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cure {

@@ -2,6 +2,7 @@
 
 mod own;
 mod settle;
+mod tally;
 
 pub use own::{configuration, test_alert};
 
@@ -16,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{info, warn};
 
 use self::settle::{Done, deliver, settle};
+use self::tally::Tally;
 use crate::config::{Config, Limits, Scheduler, Shard, StaleAfter};
 use crate::decide::{Folded, decide_on};
 use crate::judge::{self, Silence};
@@ -331,11 +333,11 @@ async fn attend_all<W: World, T>(
     }
     // Of those that are late or cannot be had nobody knows how they fare. No restart may rest on that.
     let unknown = selected.len() - loaded.len();
-    let fleet = Fleet {
-        watched: selected.len() + beside.len(),
-        firing: loaded.iter().filter(|l| is_down(l)).count() + unknown + down_beside,
-    };
-    let attend = |group| attend_group(world, config, request, group, fleet);
+    let standings = loaded
+        .iter()
+        .map(|l| (l.scheduler.name.as_str(), is_down(l)));
+    let tally = Tally::new(standings, unknown + beside.len(), unknown + down_beside);
+    let attend = |group| attend_group(world, config, request, group, &tally);
     let now = world.now();
     let in_time = stream::iter(in_turn(loaded, now))
         .map(attend)
@@ -451,7 +453,7 @@ async fn attend_group<W: World>(
     config: &Config,
     request: &Request,
     group: Vec<Loaded<'_>>,
-    fleet: Fleet,
+    tally: &Tally<'_>,
 ) -> Vec<SchedulerReport> {
     let now = world.now();
     let is_late = (world.deadline()).is_some_and(|end| end.duration_since(now) < LEAST_TIME);
@@ -478,9 +480,9 @@ async fn attend_group<W: World>(
     };
     let each = group.into_iter().zip(logs).map(|(loaded, log)| async move {
         let scheduler = loaded.scheduler;
-        match log {
+        let report = match log {
             Some(Some(log)) => {
-                let attended = attend(world, config, request, loaded, log, fleet, now);
+                let attended = attend(world, config, request, loaded, log, tally, now);
                 apart(attended)
                     .await
                     .unwrap_or_else(|| broken_off(scheduler))
@@ -490,7 +492,9 @@ async fn attend_group<W: World>(
                 ..SchedulerReport::of(scheduler)
             },
             None => broken_off(scheduler),
-        }
+        };
+        tally.is_done(&scheduler.name);
+        report
     });
     join_all(each).await
 }
@@ -502,7 +506,7 @@ async fn attend<W: World>(
     request: &Request,
     loaded: Loaded<'_>,
     log: Observed<LogWindow>,
-    fleet: Fleet,
+    tally: &Tally<'_>,
     now: Timestamp,
 ) -> SchedulerReport {
     let Loaded {
@@ -516,15 +520,26 @@ async fn attend<W: World>(
     }
 
     let folded = Folded::new(scheduler, &log, state, now);
-    let snapshot = collect(world, scheduler, &folded.state, log, fleet, now).await;
+    let mut snapshot = collect(world, scheduler, &folded.state, log, now).await;
     if let Observed::Known(window) = &snapshot.log {
         report.scanned_bytes = window.scanned_bytes.unwrap_or(0);
         report.new_bytes = new_bytes(window, folded.checked_until);
         report.truncated = window.truncated;
     }
     report.unseen = unseen(&snapshot);
-    let (plan, mut next) = decide_on(scheduler, &snapshot, folded, now);
-    let restart = plan.remediation.clone().filter(|r| r.allowed());
+    let restarts = |plan: &Plan| plan.remediation.clone().filter(|r| r.allowed());
+    snapshot.fleet = tally.fleet_of(&scheduler.name);
+    let again = scheduler.remediation.is_on().then(|| folded.clone());
+    let (mut plan, mut next) = decide_on(scheduler, &snapshot, folded, now);
+    tally.judged(&scheduler.name, next.is_down());
+    if let Some(folded) = again
+        && restarts(&plan).is_some()
+    {
+        future::select(pin!(tally.all_judged()), pin!(world.looks_are_late())).await;
+        snapshot.fleet = tally.fleet_of(&scheduler.name);
+        (plan, next) = decide_on(scheduler, &snapshot, folded, now);
+    }
+    let restart = restarts(&plan);
     report.open_incidents = count(next.incidents.iter().filter(|i| i.is_open()).count());
     report.note_outbox(&next.outbox, &[]);
     report.plan = Some(plan);
@@ -596,7 +611,6 @@ async fn collect<W: World>(
     scheduler: &Scheduler,
     state: &State,
     log: Observed<LogWindow>,
-    fleet: Fleet,
     now: Timestamp,
 ) -> Snapshot {
     let wanted = judge::wanted(scheduler, &log, state, now);
@@ -627,7 +641,7 @@ async fn collect<W: World>(
         probe,
         service,
         health,
-        fleet,
+        fleet: Fleet::default(),
     }
 }
 

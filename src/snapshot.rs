@@ -279,12 +279,13 @@ impl ServiceFacts {
     }
 }
 
-/// How the schedulers of one function fared when the pass began.
+/// How the schedulers of one function fare: as they were judged in this pass, else as they fared when it
+/// began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fleet {
     /// How many are watched.
     pub watched: usize,
-    /// How many had an incident firing that a restart is made for.
+    /// How many have an incident firing that a restart is made for.
     pub firing: usize,
 }
 

@@ -76,6 +76,12 @@ pub trait World {
         std::future::pending().await
     }
 
+    /// Ends when a restart need not wait any longer until the other schedulers have been judged, too.
+    /// Where looks come at once, or not at all, never.
+    async fn looks_are_late(&self) {
+        std::future::pending().await
+    }
+
     /// The newest lines of any kind in a span.
     async fn probe(
         &self,

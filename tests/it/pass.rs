@@ -546,6 +546,42 @@ async fn a_storm_is_one_whichever_schedulers_are_looked_at() {
     }
 }
 
+/// What they share goes down, and all fall silent in the same moment: when the pass begins nobody is down
+/// yet. Who is not judged, whatever the reason, is not waited for, and counts as it fared before.
+#[tokio::test]
+async fn a_storm_that_has_just_begun_is_one() {
+    for (names, unseen, restarts) in [
+        (&["a", "b", "c"][..], &[][..], 0),
+        (&["a", "b", "c"], &["c"], 0),
+        (&["a", "b", "c"], &["b", "c"], 1),
+        (&["a", "b", DEFECT, "d"], &["d"], 2),
+        (&["a", "b"], &[], 2),
+    ] {
+        let (world, mut config) = (Fake::new(), config(names));
+        for scheduler in &mut config.schedulers {
+            scheduler.remediation.after = SignedDuration::ZERO;
+        }
+        world
+            .unseen
+            .replace(unseen.iter().map(ToString::to_string).collect());
+        let report = pass::run(&world, &config, &Request::default()).await;
+        assert_eq!(
+            world.restarts.borrow().len(),
+            restarts,
+            "{names:?} {unseen:?}"
+        );
+        let plans = report.schedulers.iter().filter_map(|s| s.plan.as_ref());
+        let gates = plans.filter_map(|plan| Some(&plan.remediation.as_ref()?.blocked_by));
+        for gates in gates {
+            assert_eq!(
+                gates.as_slice() == [Gate::Storm],
+                restarts == 0,
+                "{gates:?}"
+            );
+        }
+    }
+}
+
 /// However often it goes wrong: nothing about a configuration wavers, and each end is told.
 #[tokio::test]
 async fn a_configuration_that_goes_wrong_again_and_again_gets_each_all_clear() {

@@ -135,7 +135,8 @@ pub struct Sample {
 pub struct Invocation<'a, 'w> {
     town: &'a Town<'w>,
     deadline: Timestamp,
-    fleet: Cell<Fleet>,
+    /// Who is down, as loaded, and as it was judged since.
+    down: RefCell<BTreeMap<usize, bool>>,
     seen: RefCell<BTreeMap<usize, Seen>>,
 }
 
@@ -149,7 +150,7 @@ impl<'a, 'w> Invocation<'a, 'w> {
         Self {
             town,
             deadline: town.now.get() + SignedDuration::from_secs(seconds),
-            fleet: Cell::default(),
+            down: RefCell::default(),
             seen: RefCell::default(),
         }
     }
@@ -211,10 +212,7 @@ impl World for Invocation<'_, '_> {
         }
         let site = self.town.site_of(scheduler);
         let (state, version) = self.town.store.borrow()[site].clone();
-        let mut fleet = self.fleet.get();
-        fleet.watched += 1;
-        fleet.firing += usize::from(state.is_down());
-        self.fleet.set(fleet);
+        self.down.borrow_mut().insert(site, state.is_down());
         let odds = if self.town.scenario.as_text { 100 } else { 15 };
         let sampled = self.town.roll(1000) < odds;
         self.with_seen(site, |seen| {
@@ -248,6 +246,14 @@ impl World for Invocation<'_, '_> {
             return Err(failed().into());
         }
         let site = self.town.site_of(scheduler);
+        let fleet = {
+            let mut down = self.down.borrow_mut();
+            down.insert(site, state.is_down());
+            Fleet {
+                watched: down.len(),
+                firing: down.values().filter(|down| **down).count(),
+            }
+        };
         {
             let mut store = self.town.store.borrow_mut();
             if store[site].1 != version {
@@ -262,7 +268,7 @@ impl World for Invocation<'_, '_> {
         }
         let seen = self.with_seen(site, |seen| {
             let first = !std::mem::replace(&mut seen.claimed, true);
-            seen.fleet = self.fleet.get();
+            seen.fleet = fleet;
             first
                 .then(|| std::mem::take(&mut seen.sample))
                 .map(|sample| Seen {
