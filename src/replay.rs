@@ -19,12 +19,12 @@ pub use output::Format;
 use output::Output;
 use story::Story;
 
-/// More passes than this are a mistake in the interval: 60 years of five minutes.
+/// More passes than this are a mistake in the interval: 12 years of one a minute.
 const MOST_PASSES: i64 = 6_500_000;
 
-/// A longer span is a mistake, such as a line of the year 1013; the page looks at each time at which
-/// a job was due. 60 years, so that a line of 1970 is none.
-const LONGEST_SPAN: SignedDuration = SignedDuration::from_hours(60 * 366 * 24);
+/// A longer span is a mistake, such as a line of the year 1970; the page looks at each time at which
+/// a job was due. CloudWatch Logs began in 2014, and keeps for ten years what it does not keep for ever.
+const LONGEST_SPAN: SignedDuration = SignedDuration::from_hours(15 * 366 * 24);
 
 /// Problems of passes that are told, each once.
 const MOST_PROBLEMS: usize = 20;
@@ -77,9 +77,9 @@ pub enum ReplayError {
     /// The interval is not positive.
     #[error("--every must be at least one second")]
     Interval,
-    /// The span is longer than sixty years.
+    /// The span is longer than fifteen years.
     #[error(
-        "{from} to {until} are more than 60 years, so that the time of some line seems to be wrong; \
+        "{from} to {until} are more than 15 years, so that the time of some line seems to be wrong; \
          give --from and --until"
     )]
     TooLong {

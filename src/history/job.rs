@@ -41,6 +41,14 @@ const LONGEST_CUT: usize = 160;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
+/// No run takes longer than this; a document that says so is wrong.
+const LONGEST_RUNTIME: SignedDuration = SignedDuration::from_hours(40 * 24);
+
+/// A runtime as it is kept, in seconds.
+fn runtime(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds.clamp(0, LONGEST_RUNTIME.as_secs()))
+}
+
 /// What is known of one job. Times are of whole seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -238,7 +246,7 @@ impl JobHistory {
 
     /// The longest foreground run that the log has shown.
     pub fn longest(&self) -> Option<SignedDuration> {
-        self.longest_seconds.map(SignedDuration::from_secs)
+        self.longest_seconds.map(runtime)
     }
 
     /// The row of due times that ran twice, while it goes on: the newest one did, or may still.

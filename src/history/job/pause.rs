@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{JobHistory, MOST_STARTS, whole_second};
+use super::{JobHistory, MOST_STARTS, runtime, whole_second};
 use crate::due;
 
 /// A doubted pause is forgotten unless it comes again within this time: a monthly job's does.
@@ -57,7 +57,7 @@ impl JobHistory {
     pub fn may_take(&self, now: Timestamp) -> Option<SignedDuration> {
         (self.doubted)
             .filter(|pause| now.duration_since(pause.start) < REMEMBERED)
-            .map(|pause| SignedDuration::from_secs(pause.seconds))
+            .map(|pause| runtime(pause.seconds))
     }
 }
 

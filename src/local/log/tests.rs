@@ -156,6 +156,21 @@ fn text_with_the_schedulers_own_times() {
     "#);
 }
 
+/// Once a line shows that the collector prints whole seconds, it does so before each line.
+#[test]
+fn text_with_whole_seconds_of_the_collector() {
+    insta::assert_snapshot!(shown(
+        "2026-11-24 12:35:12    INFO  No scheduled commands are ready to run.
+2026-11-24 12:35:13 sh: 1: cannot create x
+2026-11-24 12:35:14 2026-11-24 12:35:13 Running ['artisan' x] 1s DONE
+"
+    ), @r#"
+    2026-11-24T03:35:12Z (scheduler) : "   INFO  No scheduled commands are ready to run."
+    2026-11-24T03:35:13Z (scheduler) : "sh: 1: cannot create x"
+    2026-11-24T03:35:14Z (scheduler) : "2026-11-24 12:35:13 Running ['artisan' x] 1s DONE"
+    "#);
+}
+
 #[test]
 fn what_cannot_be_understood_is_named() {
     let error = |text: &[u8]| attempt(text).unwrap_err().to_string();

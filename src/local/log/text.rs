@@ -28,6 +28,8 @@ pub fn read(
     let mut untimed: Vec<Vec<u8>> = Vec::new();
     // `docker compose logs` puts a name and a bar before every line, or before none.
     let mut compose = None;
+    // What looks like the scheduler's own time may be the collector's, once a line shows it.
+    let mut plain = false;
     while read_line(&mut input, &mut line).map_err(|error| LogError::io(source, error))? {
         number += 1;
         let start = &line[..line.len().min(LONGEST_PREFIX)];
@@ -37,7 +39,8 @@ pub fn read(
             Err(error) => std::str::from_utf8(&start[..error.valid_up_to()]).unwrap_or(""),
         };
         let compose = *compose.get_or_insert_with(|| service(text).is_some());
-        let prefix = prefix(text, compose, source.zone);
+        plain |= is_before_a_message(text);
+        let prefix = prefix(text, compose, plain, source.zone);
         let message = &line[prefix.len..];
         match (prefix.at, &previous) {
             (Some(at), _) => {
@@ -101,9 +104,10 @@ struct Prefix<'t> {
     stream: Option<&'t str>,
 }
 
-fn prefix<'t>(text: &'t str, compose: bool, zone: &TimeZone) -> Prefix<'t> {
+/// `plain` tells that the collector prints whole seconds after a space.
+fn prefix<'t>(text: &'t str, compose: bool, plain: bool, zone: &TimeZone) -> Prefix<'t> {
     if compose && let Some((name, len)) = service(text) {
-        let rest = prefix(&text[len..], false, zone);
+        let rest = prefix(&text[len..], false, plain, zone);
         return Prefix {
             len: len + rest.len,
             at: rest.at,
@@ -132,6 +136,13 @@ fn prefix<'t>(text: &'t str, compose: bool, zone: &TimeZone) -> Prefix<'t> {
     if let Some(prefix) = awslogs(text).or_else(|| epoch(text)) {
         return prefix;
     }
+    if let Some(found) = time::at_start(text).filter(|_| plain) {
+        return Prefix {
+            len: past_space(text, found.len),
+            at: found.at(zone),
+            stream: None,
+        };
+    }
     let own = own_time(text);
     Prefix {
         at: own.and_then(|found| found.at(zone)),
@@ -156,6 +167,14 @@ fn epoch(text: &str) -> Option<Prefix<'_>> {
 /// scheduler prints whole seconds after a space, or sets its time in brackets.
 fn is_collectors(found: &Found) -> bool {
     found.separator == b'T' || found.fraction > 0
+}
+
+/// A scheduler prints its words one space after its own time. More spaces, or another time, belong to
+/// the message that a collector put its time before.
+fn is_before_a_message(text: &str) -> bool {
+    let found = time::at_start(text).filter(|found| !is_collectors(found));
+    let rest = found.and_then(|found| text[found.len..].strip_prefix(' '));
+    rest.is_some_and(|rest| rest.starts_with(' ') || own_time(rest).is_some())
 }
 
 /// One space, if there is one.
@@ -203,7 +222,7 @@ mod tests {
 
     fn seen(line: &str, compose: bool) -> (Option<String>, Option<&str>, &str) {
         let tokyo = TimeZone::get("Asia/Tokyo").unwrap();
-        let prefix = prefix(line, compose, &tokyo);
+        let prefix = prefix(line, compose, is_before_a_message(line), &tokyo);
         let at = prefix.at.map(|at| at.to_string());
         (at, prefix.stream, &line[prefix.len..])
     }
@@ -249,6 +268,30 @@ mod tests {
                 "2026-11-24T03:36:09.123Z",
                 Some("app/app/0123"),
                 task,
+            ),
+            (
+                format!("2026-11-24 03:36:09 {task}"),
+                "2026-11-23T18:36:09Z",
+                None,
+                task,
+            ),
+            (
+                "2026-11-24 03:36:09 [2026-11-24 03:36:09] production.ERROR: x".to_owned(),
+                "2026-11-23T18:36:09Z",
+                None,
+                "[2026-11-24 03:36:09] production.ERROR: x",
+            ),
+            (
+                "2026-11-24 03:36:09 UTC   INFO  x".to_owned(),
+                "2026-11-24T03:36:09Z",
+                None,
+                "  INFO  x",
+            ),
+            (
+                "2026-11-24 03:37:49 Running x".to_owned(),
+                "2026-11-23T18:37:49Z",
+                None,
+                "2026-11-24 03:37:49 Running x",
             ),
             // The scheduler's own time is in its own zone.
             (task.to_owned(), "2026-11-23T18:37:49Z", None, task),
