@@ -265,6 +265,12 @@ fn a_task_that_never_started_its_scheduler() {
         ..silent
     };
     assert!(find(&ran).is_empty());
+    // What else is wrong proves nothing of the kind.
+    let stuck = Clues {
+        condition: Condition::DeploymentStuck,
+        ..silent
+    };
+    assert!(find(&stuck).is_empty());
     // One of several replicas.
     for (replica, expected) in [("new", &["not-started"][..]), ("old", &[])] {
         let one = Clues {

@@ -235,6 +235,34 @@ fn lines_half_a_minute_apart_are_two_beats() {
 }
 
 /// A service of more tasks than that is judged by the newest.
+/// Streams that have not given a heartbeat yet: sixteen, for two hours, until they give one.
+#[test]
+fn who_was_started_and_not_heard_is_remembered_for_a_while() {
+    let boots = (0..20).map(|n| line(&format!("a/a/{n:02}"), n, Kind::Boot));
+    let mut state = folded(&[window_until(60, boots.collect())]);
+    let unheard = |state: &State| -> Vec<(String, i64)> {
+        let known = state.heartbeats.unheard.iter();
+        known
+            .map(|(stream, at)| (stream.clone(), second_of(*at)))
+            .collect()
+    };
+    let expected: Vec<_> = (0..16).map(|n| (format!("a/a/{n:02}"), n)).collect();
+    assert_eq!(unheard(&state), expected);
+    let scheduler = Stage::new("").scheduler;
+    let beat = line("a/a/07", 90, Kind::Heartbeat(Pulse::Idle));
+    // The same lines again, and one that is heard.
+    let again = window_until(120, vec![line("a/a/07", 7, Kind::Boot), beat]);
+    fold(&mut state, &scheduler, &again, again.until);
+    fold(&mut state, &scheduler, &again, again.until);
+    assert_eq!(state.heartbeats.unheard.len(), 15);
+    assert!(!state.heartbeats.unheard.contains_key("a/a/07"));
+    for (second, left) in [(7_200, 14), (7_214, 1), (7_215, 0)] {
+        let empty = window_until(second, vec![]);
+        fold(&mut state, &scheduler, &empty, empty.until);
+        assert_eq!(state.heartbeats.unheard.len(), left, "{second}");
+    }
+}
+
 #[test]
 fn sixty_four_streams_are_remembered() {
     let lines = (0..65)
