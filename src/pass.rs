@@ -493,7 +493,7 @@ async fn attend_group<W: World>(
             },
             None => broken_off(scheduler),
         };
-        tally.is_done(&scheduler.name);
+        tally.done(&scheduler.name);
         report
     });
     join_all(each).await

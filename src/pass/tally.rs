@@ -68,7 +68,7 @@ impl<'a> Tally<'a> {
     }
 
     /// A scheduler's turn is over, judged or not.
-    pub fn is_done(&self, scheduler: &str) {
+    pub fn done(&self, scheduler: &str) {
         if let Some(standing) = self.standings.borrow_mut().get_mut(scheduler) {
             standing.is_judged = true;
         }
