@@ -232,6 +232,12 @@ pub fn quiet(scheduler: &Scheduler, state: &State, now: Timestamp) -> BTreeMap<C
 mod tests {
     use super::*;
 
+    fn scheduler() -> Scheduler {
+        let config = "[[scheduler]]\nname = \"x\"\nlog_groups = [\"/ecs/x\"]";
+        let config = crate::config::Config::parse(config, "test").unwrap();
+        config.schedulers[0].clone()
+    }
+
     fn nightly(zone: &str) -> Recurring {
         Recurring {
             cron: Cron::parse("30 2 * * *").unwrap(),
@@ -278,10 +284,7 @@ mod tests {
 
     #[test]
     fn a_one_off_silence_holds_from_its_beginning_to_its_end() {
-        let config = "[[scheduler]]\nname = \"x\"\nlog_groups = [\"/ecs/x\"]";
-        let scheduler = &crate::config::Config::parse(config, "test")
-            .unwrap()
-            .schedulers[0];
+        let scheduler = &scheduler();
         let now: Timestamp = "2026-03-29T00:00:00Z".parse().unwrap();
         let mut state = State::default();
         let only = Some(Condition::SchedulerSilent);
@@ -305,10 +308,7 @@ mod tests {
 
     #[test]
     fn of_two_silences_the_longer_one_is_told() {
-        let config = "[[scheduler]]\nname = \"x\"\nlog_groups = [\"/ecs/x\"]";
-        let scheduler = &crate::config::Config::parse(config, "test")
-            .unwrap()
-            .schedulers[0];
+        let scheduler = &scheduler();
         let now: Timestamp = "2026-03-29T00:00:00Z".parse().unwrap();
         for hours in [[1, 2], [2, 1]] {
             let mut state = State::default();
