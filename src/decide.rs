@@ -290,6 +290,7 @@ pub fn test_alert(
         subject: None,
         severity: Condition::TestAlert.severity(),
         since: now,
+        again_since: None,
         until: None,
         causes: Vec::new(),
         proof: [Some(watched), readers, Some(next_test)]
@@ -468,6 +469,7 @@ fn notification(
         subject: incident.subject.clone(),
         severity: incident.severity,
         since: incident.since,
+        again_since: incident.again_since,
         until: None,
         causes: incident.causes.clone(),
         proof: incident.proof.clone(),

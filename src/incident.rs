@@ -206,6 +206,7 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
             let came_back = incident.phase == Phase::Recovering;
             if came_back {
                 incident.phase = Phase::Firing;
+                incident.again_since = Some(finding.since).filter(|at| *at > incident.since);
                 incident.good_looks = 0;
                 incident.good_beats = 0;
                 incident.steady_since = Some(now);
@@ -248,6 +249,7 @@ fn begin(finding: &Finding, transitions: Vec<Timestamp>, moment: &Moment<'_>) ->
         severity: finding.condition.severity(),
         phase: Phase::Pending,
         since: finding.since,
+        again_since: None,
         found_at: moment.now,
         fired_at: None,
         ended_at: None,

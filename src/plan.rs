@@ -256,6 +256,9 @@ pub struct Notification {
     pub severity: Severity,
     /// When the trouble began.
     pub since: Timestamp,
+    /// Since when it is there again, where it was gone in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_since: Option<Timestamp>,
     /// When it ended, once it did: with the heartbeat that broke a silence.
     pub until: Option<Timestamp>,
     /// Why, root cause first; empty where no cause is proven.
@@ -305,6 +308,12 @@ impl Notification {
             Occasion::Remediated => !by_hand,
             _ => false,
         }
+    }
+
+    /// When what it tells of began: while it goes on, since when it is there without a break.
+    pub fn began(&self) -> Timestamp {
+        let again = self.again_since.filter(|_| !self.is_over());
+        again.unwrap_or(self.since)
     }
 
     /// The name of the root cause; `unknown` without proof.

@@ -200,6 +200,7 @@ mod tests {
             subject: None,
             severity: Severity::Critical,
             since: at(),
+            again_since: None,
             until: None,
             causes: Vec::new(),
             proof: Vec::new(),

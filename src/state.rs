@@ -110,6 +110,9 @@ pub struct Incident {
     pub phase: Phase,
     /// When the trouble began.
     pub since: Timestamp,
+    /// Since when it is there again, where it was gone in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_since: Option<Timestamp>,
     /// The first look that found it.
     pub found_at: Timestamp,
     /// When it began to fire.

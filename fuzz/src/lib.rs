@@ -595,6 +595,7 @@ pub fn message(input: &[u8]) {
         subject: texts.get(1).cloned(),
         severity: condition.severity(),
         since: at - SignedDuration::from_mins(9),
+        again_since: (choose(2) == 1).then_some(at),
         until: (choose(2) == 1).then_some(at),
         causes: vec![
             Cause {

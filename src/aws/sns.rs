@@ -227,6 +227,7 @@ mod tests {
                 subject: None,
                 severity: Severity::Critical,
                 since: Timestamp::UNIX_EPOCH,
+                again_since: None,
                 until: None,
                 causes: Vec::new(),
                 proof: Vec::new(),

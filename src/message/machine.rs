@@ -51,6 +51,7 @@ pub(super) fn render(notification: &Notification, context: &Context<'_>, title: 
         "severity": notification.severity,
         "title": title,
         "since": notification.since,
+        "again_since": notification.again_since,
         "until": notification.until,
         "cause": notification.cause_id(),
         "causes": safe::json(json!(causes)),

@@ -229,10 +229,8 @@ struct Shell {
 impl Shell {
     fn new(notification: &Notification, context: &Context<'_>, ended: bool) -> Self {
         let mut known = BTreeMap::new();
-        let from = notification
-            .since
-            .checked_sub(BEFORE)
-            .unwrap_or(notification.since);
+        let began = notification.began();
+        let from = began.checked_sub(BEFORE).unwrap_or(began);
         known.insert("tail_from", format!("{from:.0}"));
         if let Some(scheduler) = context.scheduler {
             names(scheduler, &mut known);

@@ -200,6 +200,7 @@ fn message() -> Message {
             subject: None,
             severity: Severity::Critical,
             since: Timestamp::UNIX_EPOCH,
+            again_since: None,
             until: None,
             causes: Vec::new(),
             proof: Vec::new(),

@@ -1377,13 +1377,25 @@ fn an_outage_that_comes_and_goes_is_told_as_flapping() {
         told.extend(occasions(&stage.passes(3)));
     }
     let told: Vec<Occasion> = told.into_iter().map(|(_, occasion)| occasion).collect();
-    use Occasion::{Flapping, Opened, Resolved};
+    use Occasion::{Flapping, Opened, Reminder, Resolved};
     assert_eq!(told, [Opened, Resolved, Opened, Resolved, Flapping]);
     let withheld = |plan: &Plan| plan.withheld.iter().any(|w| w.why == Withholding::Flapping);
-    assert!(stage.passes(2).iter().any(withheld));
+    let held = stage.passes(2);
+    assert!(held.iter().any(withheld));
+    // No message speaks of one silence from the first to the last heartbeat.
+    let last_beat = held[1].silent_for.map(|silent| held[1].at - silent);
+    let again = |plans: &[Plan]| {
+        plans
+            .iter()
+            .find_map(|p| Some(p.notifications.first()?.again_since))
+    };
+    let later = stage.passes(12);
+    assert_eq!(occasions(&later), [(Condition::SchedulerSilent, Reminder)]);
+    assert_eq!(again(&later), Some(last_beat));
     stage.beats(TASK, 60);
     let quiet = stage.passes(9);
     assert_eq!(occasions(&quiet), [(Condition::SchedulerSilent, Resolved)]);
+    assert_eq!(again(&quiet), Some(last_beat));
 }
 
 /// Nothing is held back of it: there is nothing to tell.

@@ -288,6 +288,7 @@ fn opened(condition: Condition) -> Notification {
         },
         severity: condition.severity(),
         since: at("2026-11-24T03:40:09Z"),
+        again_since: None,
         until: None,
         causes,
         proof,
@@ -363,6 +364,7 @@ fn test_alert() -> Notification {
         incident: incident.to_owned(),
         at: at("2026-11-01T01:00:00Z"),
         since: at("2026-11-01T01:00:00Z"),
+        again_since: None,
         occasion: Occasion::Test,
         ..opened(Condition::TestAlert)
     }
@@ -675,6 +677,27 @@ fn several_jobs_and_what_an_outage_cost() {
             let mail = format!("Subject: {}\n\n{}", message.subject, message.text);
             insta::assert_snapshot!(format!("{name}-{code}-mail"), mail);
             insta::assert_json_snapshot!(format!("{name}-{code}-chat"), message.chat);
+        }
+    }
+}
+
+/// It was gone in between: nobody is told of one long silence, and the commands show the newest.
+#[test]
+fn what_came_and_went_is_told_as_that() {
+    for (name, occasion, minutes) in [
+        ("again-reminder", Occasion::Reminder, 70),
+        ("again-resolved", Occasion::Resolved, 100),
+    ] {
+        let mut notification = silent(occasion);
+        notification.at = notification.since + jiff::SignedDuration::from_mins(minutes);
+        notification.again_since =
+            Some(notification.since + jiff::SignedDuration::from_mins(minutes - 7));
+        notification.until =
+            (notification.until).map(|_| notification.at - jiff::SignedDuration::from_mins(2));
+        for (language, code) in LANGUAGES {
+            let message = rendered(&notification, language);
+            let mail = format!("Subject: {}\n\n{}", message.subject, message.text);
+            insta::assert_snapshot!(format!("{name}-{code}"), mail);
         }
     }
 }

@@ -22,6 +22,7 @@ fn message() -> Message {
             subject: None,
             severity: Severity::Critical,
             since: at(),
+            again_since: None,
             until: None,
             causes: vec![Cause {
                 id: "redis-unreachable".to_owned(),
