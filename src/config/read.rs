@@ -1,12 +1,13 @@
 //! The document's tables → [`Config`], with every mistake and its place.
 
+mod across;
 mod jobs;
 mod value;
 
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use toml_span::de_helpers::TableHelper;
-use toml_span::{DeserError, Deserialize, Error, ErrorKind, Span, Spanned, Value};
+use toml_span::{DeserError, Deserialize, Error, ErrorKind, Span, Value};
 
 use super::{
     Alerts, Config, Cure, Ecs, EcsTarget, Endpoint, ErrorRules, Language, Limits, Mistake,
@@ -26,7 +27,17 @@ const MOST_JOBS: usize = 150;
 pub fn document(text: &str, place: &dyn Fn(usize, usize) -> String) -> Result<Config, Mistakes> {
     let read = toml_span::parse(text)
         .map_err(DeserError::from)
-        .and_then(|mut value| Config::deserialize(&mut value));
+        .and_then(|mut document| {
+            let across = across::mistakes(&document);
+            match Config::deserialize(&mut document) {
+                Ok(config) if across.is_empty() => Ok(config),
+                Ok(_) => Err(DeserError { errors: across }),
+                Err(mut within) => {
+                    within.errors.extend(across);
+                    Err(within)
+                }
+            }
+        });
     read.map_err(|errors| mistakes(text, place, errors))
 }
 
@@ -59,6 +70,14 @@ fn mistakes(text: &str, place: &dyn Fn(usize, usize) -> String, errors: DeserErr
             }
             ErrorKind::MissingField(name) => {
                 found.push((error.span, format!("`{name}` is missing")));
+            }
+            ErrorKind::Wanted {
+                expected: "an array",
+                found: "table",
+            } => {
+                let message = "expected an array, found a table: a table that can stand there \
+                     several times has double brackets, [[…]]";
+                found.push((error.span, message.to_owned()));
             }
             ErrorKind::Wanted {
                 expected,
@@ -197,7 +216,7 @@ impl<'de> Deserialize<'de> for Config {
         let alerts: Alerts = reader.get("alerts").unwrap_or_default();
         let limits = reader.get::<GivenLimits>("limits").unwrap_or_default();
         let metrics: GivenMetrics = reader.get("metrics").unwrap_or_default();
-        let mut schedulers: Vec<Spanned<Scheduler>> = match reader.table.take("scheduler") {
+        let mut schedulers: Vec<Scheduler> = match reader.table.take("scheduler") {
             None => {
                 let span = Span::new(0, 0);
                 reader.mistake(span, "there is no [[scheduler]]: nothing to watch");
@@ -216,22 +235,13 @@ impl<'de> Deserialize<'de> for Config {
             }
         };
         for scheduler in &mut schedulers {
-            scheduler.value.remind_after = alerts.remind_after;
-        }
-        for (index, scheduler) in schedulers.iter().enumerate() {
-            let name = &scheduler.value.name;
-            if schedulers[..index]
-                .iter()
-                .any(|other| other.value.name == *name)
-            {
-                reader.mistake(scheduler.span, format!("two schedulers are named `{name}`"));
-            }
+            scheduler.remind_after = alerts.remind_after;
         }
         reader.finish(Some(Self {
             alerts,
             limits: limits.for_schedulers(schedulers.len()),
             scheduler_metrics: metrics.schedulers.unwrap_or(true),
-            schedulers: schedulers.into_iter().map(|s| s.value).collect(),
+            schedulers,
         }))
     }
 }
@@ -347,8 +357,11 @@ impl<'de> Deserialize<'de> for Scheduler {
             Some(preset) => (Some(preset.value.0), preset.span),
             None => (Preset::named("laravel"), span),
         };
+        let has_own = reader.table.contains("pattern");
         let patterns = reader.table.optional_s::<Vec<Pattern>>("pattern");
         let preset = match (preset, patterns) {
+            // Whether there would be a heartbeat among them is not known.
+            (_, None) if has_own => None,
             (Some(preset), Some(patterns)) => {
                 let own: Vec<PatternSpec> = patterns.value.into_iter().map(|p| p.0).collect();
                 match preset.with_patterns(&own) {
@@ -382,28 +395,6 @@ impl<'de> Deserialize<'de> for Scheduler {
         let raw_silences: Vec<SilenceTable> = reader.get("silence").unwrap_or_default();
         let remediation: Remediation = reader.get("remediation").unwrap_or_default();
 
-        for (index, job) in raw_jobs.iter().enumerate() {
-            if raw_jobs[..index].iter().any(|other| other.name == job.name) {
-                let message = format!(
-                    "two jobs are named `{}`; one job can have several times: cron = [\"…\", \"…\"]",
-                    job.name
-                );
-                reader.mistake(job.span, message);
-            }
-            if !job.environments.is_empty() && environment.is_none() {
-                let message = "`environments` needs the scheduler's own `environment`";
-                reader.mistake(job.span, message);
-            }
-        }
-        if let Some(job) = raw_jobs.get(MOST_JOBS) {
-            let message = format!(
-                "a scheduler has at most {MOST_JOBS} jobs: describe it as two, with the same log"
-            );
-            reader.mistake(job.span, message);
-        }
-        if let Some(message) = misfit(&remediation, ecs.as_ref()) {
-            reader.mistake(span, message);
-        }
         let jobs = raw_jobs
             .into_iter()
             .map(|job| job.of(&timezone, environment.as_deref()))
@@ -438,34 +429,6 @@ impl<'de> Deserialize<'de> for Scheduler {
         })();
         reader.finish(built)
     }
-}
-
-/// A cure that its ECS set-up cannot give.
-fn misfit(remediation: &Remediation, ecs: Option<&Ecs>) -> Option<&'static str> {
-    let service = matches!(
-        ecs,
-        Some(Ecs {
-            target: EcsTarget::Service(_),
-            ..
-        })
-    );
-    let task = matches!(
-        ecs,
-        Some(Ecs {
-            target: EcsTarget::TaskDefinition { .. },
-            ..
-        })
-    );
-    if remediation.action == Cure::ForceNewDeployment && !service {
-        return Some("action = \"force-new-deployment\" needs [scheduler.ecs] with a service");
-    }
-    if remediation.action == Cure::RunTask && !task {
-        return Some("action = \"run-task\" needs [scheduler.ecs] with a task_definition");
-    }
-    if remediation.replica_action == ReplicaCure::StopTask && !service {
-        return Some("replica_action = \"stop-task\" needs [scheduler.ecs] with a service");
-    }
-    None
 }
 
 impl<'de> Deserialize<'de> for Ecs {
@@ -593,18 +556,22 @@ struct Pattern(PatternSpec);
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
-        let span = reader.span;
         let kind = reader.required_text::<PatternKind>("kind");
-        let pattern = reader.required_text::<NonEmpty>("pattern");
+        let pattern = (reader.table.required_s::<Text<NonEmpty>>("pattern")).ok();
         let aborts = reader.get("aborts").unwrap_or(false);
-        let spec = kind.zip(pattern).map(|(kind, pattern)| PatternSpec {
-            aborts,
-            ..PatternSpec::new(kind, pattern.0)
+        let spec = pattern.map(|pattern| {
+            // Where the kind is wrong, the expression can be wrong all the same.
+            let kind = kind.unwrap_or(PatternKind::Error);
+            let spec = PatternSpec {
+                aborts,
+                ..PatternSpec::new(kind, pattern.value.0.0)
+            };
+            if let Err(error) = spec.check() {
+                reader.mistake(pattern.span, error.to_string());
+            }
+            Self(spec)
         });
-        if let Some(Err(error)) = spec.as_ref().map(PatternSpec::check) {
-            reader.mistake(span, error.to_string());
-        }
-        reader.finish(spec.map(Self))
+        reader.finish(spec)
     }
 }
 

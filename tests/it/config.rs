@@ -109,6 +109,22 @@ fn mistakes_across_tables_are_told() {
             "[[scheduler.job]]\nname = \"x\"\ncron = \"* * * * *\"\n\
              [[scheduler.job]]\nname = \"php artisan x\"\ncron = \"* * * * *\"",
         ),
+        // A mistake inside a table hides none of these.
+        scheduler("a", "stale_after = \"x\"") + &scheduler("a", "stale_after = \"y\""),
+        scheduler(
+            "a",
+            "[scheduler.remediation]\naction = \"run-task\"\nreplica_action = \"stop-tsk\"",
+        ),
+        scheduler(
+            "a",
+            "[[scheduler.job]]\nname = \"x\"\ncron = \"x\"\n\
+             [[scheduler.job]]\nname = \"x\"\ncron = \"y\"\nenvironments = [\"production\"]",
+        ),
+        scheduler(
+            "a",
+            "preset = \"generic\"\n[[scheduler.pattern]]\nkind = \"heartbet\"\npattern = \"(\"",
+        ),
+        "[scheduler]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]".to_owned(),
         scheduler("a", "preset = \"generic\""),
         scheduler(
             "a",

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use regex::Regex;
-use toml_span::{DeserError, Deserialize, Span, Spanned, Value};
+use toml_span::{DeserError, Deserialize, Spanned, Value};
 
 use super::value::{FromText, NonEmpty, Text, word};
 use super::{Reader, custom, hours, minutes};
@@ -20,14 +20,13 @@ struct Between((Time, Time));
 
 /// A job's table; its zone may still be the scheduler's.
 pub(super) struct JobTable {
-    pub span: Span,
-    pub name: String,
+    name: String,
     cron: Vec<Cron>,
     every: Option<SignedDuration>,
     timezone: Option<TimeZone>,
     grace: Option<SignedDuration>,
     active: Vec<Window>,
-    pub environments: Vec<String>,
+    environments: Vec<String>,
     max_runtime: Option<SignedDuration>,
     failure_tolerance: Option<u32>,
     matcher: Option<Matcher>,
@@ -60,7 +59,6 @@ impl JobTable {
 impl<'de> Deserialize<'de> for JobTable {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
-        let span = reader.span;
         let name = reader.required_text::<NonEmpty>("name");
         let cron: Option<OneOrMore<Cron>> = reader.table.required("cron").ok();
         let every = reader.table.optional_s::<Text<SignedDuration>>("every");
@@ -90,7 +88,6 @@ impl<'de> Deserialize<'de> for JobTable {
         let matcher = reader.get("match");
         let on_one_server = reader.get("on_one_server").unwrap_or(true);
         let built = name.zip(cron).map(|(name, cron)| Self {
-            span,
             // Config may name the job as the log or as `schedule:list` does.
             name: crate::line::job_name(&name.0),
             cron: cron.0,
