@@ -175,6 +175,9 @@ pub struct Failures {
     /// The first of those before the newest run.
     #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
     pub before_since: Option<Timestamp>,
+    /// The newest of them: one that was seen later may not be counted yet.
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
+    pub at: Option<Timestamp>,
     /// The newest exit code, where one was told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -188,7 +191,8 @@ impl Failures {
     /// One more run, failed or not.
     fn ran(&mut self, failed: bool, at: Timestamp) {
         (self.before, self.before_since) = (self.count, self.since);
-        (self.count, self.since, self.exit_code) = (0, None, self.exit_code.filter(|_| failed));
+        (self.count, self.since, self.at) = (0, None, None);
+        self.exit_code = self.exit_code.filter(|_| failed);
         if failed {
             self.also_failed(at);
         }
@@ -204,6 +208,7 @@ impl Failures {
     fn also_failed(&mut self, at: Timestamp) {
         self.count = self.before.saturating_add(1);
         self.since = self.before_since.or(Some(at));
+        self.at = Some(at);
     }
 }
 

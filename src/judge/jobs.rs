@@ -178,7 +178,8 @@ fn failing(case: &Case<'_>) -> Option<Finding> {
         count: failures.count,
         tolerance,
         exit_code: failures.exit_code,
-        at: newest,
+        // Where an earlier version counted them, it is not known which was the last.
+        at: failures.at.unwrap_or(newest),
     };
     let mut causes = case.causes(Condition::JobFailing, newest);
     if causes.is_empty() {

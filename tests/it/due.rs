@@ -507,6 +507,39 @@ fn what_the_application_says_of_a_job_counts() {
     }
 }
 
+/// The newest run may still be told anew, and does not count yet: it is not named as the last that
+/// does.
+#[test]
+fn the_last_failure_is_the_last_that_counts() {
+    let mut stage = Stage::new(&job("*/5 * * * *", "failure_tolerance = 3"));
+    stage.beats(TASK, 80);
+    stage.other_lines();
+    for run in 0..16 {
+        let event = if (2..6).contains(&run) {
+            FAILURE
+        } else {
+            SUCCESS
+        };
+        says(&mut stage, TASK, minutes(run * 5), event, false);
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    let start = stage.lines[0].at;
+    let plans = stage.passes(15);
+    let counted: Vec<(u32, SignedDuration)> = (plans.iter())
+        .flat_map(|plan| &plan.notifications)
+        .flat_map(|n| &n.proof)
+        .filter_map(|fact| match fact {
+            Fact::Failures { count, at, .. } => Some((*count, at.duration_since(start))),
+            _ => None,
+        })
+        .collect();
+    let seconds = SignedDuration::from_secs(2);
+    assert_eq!(
+        counted,
+        [(3, minutes(20) + seconds), (4, minutes(25) + seconds)]
+    );
+}
+
 /// Where the application tells of failures only, the end of them is a run without a report.
 #[test]
 fn failures_in_the_background_end_without_a_word() {
