@@ -1095,18 +1095,27 @@ fn a_restart_by_hand_is_only_advised_where_it_can_help() {
     notification.causes = vec![cause("redis-unreachable", "x")];
     assert!(!advises(&notification));
     notification.causes.clear();
-    notification.proof.push(Fact::MayBeRunning {
-        jobs: vec!["report".to_owned()],
-    });
-    assert!(!advises(&notification));
-    notification.proof.pop();
-    notification.proof.push(Fact::Health {
-        healthy: true,
-        last_run: Some(notification.at),
-        sign: Sign::Alive,
-    });
-    assert!(!advises(&notification));
-    notification.proof.pop();
+    for against in [
+        Fact::MayBeRunning {
+            jobs: vec!["report".to_owned()],
+        },
+        Fact::Health {
+            healthy: true,
+            last_run: Some(notification.at),
+            sign: Sign::Alive,
+        },
+        // One is under way already, and does not come to its end.
+        Fact::Deployment {
+            id: "ecs-svc/2".to_owned(),
+            since: notification.since,
+            failed_tasks: 0,
+        },
+    ] {
+        notification.proof.push(against);
+        assert!(!advises(&notification), "{:?}", notification.proof);
+        notification.proof.pop();
+    }
+    assert!(advises(&notification));
     for (gate, advised) in [
         (Gate::AttemptsPerDay, true),
         (Gate::JobMayBeRunning, false),
