@@ -28,11 +28,17 @@ impl Desk {
 
     /// Runs the program here, without variables that could configure it.
     pub fn watchdog(&self, arguments: &[&str]) -> Run {
+        self.watchdog_with(&[], arguments)
+    }
+
+    /// The same with a few variables.
+    pub fn watchdog_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watchdog"));
         command
             .args(arguments)
             .current_dir(&self.directory)
-            .env_clear();
+            .env_clear()
+            .envs(variables.iter().copied());
         Run::from(command.output().unwrap())
     }
 }

@@ -1,10 +1,14 @@
 //! A health endpoint over HTTP, asked in either world.
 
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use jiff::{SignedDuration, Timestamp};
+use rcgen::{CertifiedKey, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
 use scheduler_watchdog::aws::{Aws, PassContext};
 use scheduler_watchdog::check;
 use scheduler_watchdog::condition::Fact;
@@ -15,6 +19,7 @@ use scheduler_watchdog::snapshot::{Observed, Obstacle};
 use scheduler_watchdog::world::World as _;
 use tiny_http::{Response, Server, StatusCode};
 
+use crate::cli::Desk;
 use crate::stage::at;
 
 /// An endpoint that says of a scheduler that it last ran at 03:40.
@@ -54,8 +59,46 @@ impl Endpoint {
     }
 }
 
+fn certified() -> CertifiedKey<KeyPair> {
+    rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+}
+
+/// The same over TLS, for one call: its port, and what came of the call.
+fn over_tls(made: &CertifiedKey<KeyPair>) -> (u16, JoinHandle<io::Result<()>>) {
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let thread = thread::spawn(move || {
+        let connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        let stream = rustls::StreamOwned::new(connection, listener.accept()?.0);
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line)?;
+        }
+        let body = r#"{"status":"unhealthy","last_run":"2026-11-24 03:40:00"}"#;
+        let head = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Length: {}",
+            body.len()
+        );
+        let stream = stream.get_mut();
+        write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}")?;
+        stream.conn.send_close_notify();
+        stream.flush()
+    });
+    (port, thread)
+}
+
 /// A log whose scheduler falls silent at 03:40, while the web server goes on.
-fn world(config: &Config) -> LocalWorld {
+fn log() -> String {
     let mut log = String::new();
     for minute in 0..60 {
         let time = format!("2026-11-24T03:{minute:02}");
@@ -66,8 +109,12 @@ fn world(config: &Config) -> LocalWorld {
         }
         log += &format!("{time}:07.000000+00:00 app/app/0123 \"GET / HTTP/1.1\" 200\n");
     }
+    log
+}
+
+fn world(config: &Config) -> LocalWorld {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), log).unwrap();
+    std::fs::write(file.path(), log()).unwrap();
     let files = Files {
         logs: vec![file.path().to_owned()],
         ..Files::default()
@@ -131,4 +178,40 @@ async fn the_world_of_aws_asks_while_there_is_time_for_looks() {
     let error = late.unwrap().unknown().unwrap().clone();
     assert_eq!(error.kind, Obstacle::TimedOut);
     assert_eq!(endpoint.asked(), 1);
+}
+
+/// The certificates that the system trusts decide, and a server that they do not vouch for is not
+/// believed.
+#[test]
+fn an_endpoint_over_tls_is_asked_if_its_certificate_is_trusted() {
+    let look = |trusted: bool| {
+        let (own, other) = (certified(), certified());
+        let (port, served) = over_tls(&own);
+        let known = if trusted { own } else { other };
+        let desk = Desk::new();
+        let config = format!(
+            "[[scheduler]]\nname = \"web\"\nlog_groups = [\"/ecs/web\"]\nstale_after = \"5m\"\n\
+             health_url = \"https://localhost:{port}/health\"\nhealth_allow_private = true\n"
+        );
+        desk.file("watchdog.toml", &config)
+            .file("dead.log", &log())
+            .file("trusted.pem", &known.cert.pem());
+        let run = desk.watchdog_with(
+            &[("SSL_CERT_FILE", "trusted.pem")],
+            &[
+                "check",
+                "--config",
+                "watchdog.toml",
+                "--log-file",
+                "dead.log",
+            ],
+        );
+        (run.stdout + &run.stderr, served.join().unwrap())
+    };
+    let (said, served) = look(true);
+    assert!(served.is_ok(), "{served:?} {said}");
+    assert!(said.contains("health endpoint"), "{said}");
+    let (said, served) = look(false);
+    assert!(served.is_err(), "{said}");
+    assert!(said.contains("certificate"), "{said}");
 }
