@@ -2,7 +2,8 @@
 //!
 //! Laravel asks once a minute whether the wall clock matches the expression. So a run that
 //! falls into the hour that a spring change skips never happens, and one in the hour that an
-//! autumn change repeats happens twice; only the first of the two is expected here.
+//! autumn change repeats happens twice. Other schedulers run a job of certain hours once then, so
+//! that only the first of the two is expected; a job of every hour runs in both everywhere.
 
 use std::cmp::Ordering;
 
@@ -10,7 +11,7 @@ use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use croner::{CivilDateTime, CronDateTime, Resolution, Weekday};
 use jiff::civil::DateTime;
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
 /// How far ahead of a search the calendar looks before it gives up; leap years repeat
@@ -30,15 +31,21 @@ pub struct Cron {
     expression: String,
     schedule: croner::Cron,
     period: SignedDuration,
+    is_of_every_hour: bool,
 }
 
-/// What becomes of a wall clock time that a clock change skips.
+/// What becomes of a wall clock time that a clock change skips or repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gap {
-    /// It never comes: a program that compares the wall clock once a minute misses it.
-    Skip,
-    /// It comes as much later as the clock is put forward: a span of time still happens.
-    Shift,
+pub enum Change {
+    /// The runs that must come: a skipped one never does, and a repeated one of an expression for
+    /// certain hours need not come again.
+    Expected,
+    /// The runs that may come, where the wall clock is compared once a minute: a repeated one comes
+    /// twice.
+    Possible,
+    /// As expected, but a skipped one comes as much later as the clock is put forward: a span of
+    /// time still happens.
+    Shifted,
 }
 
 impl Cron {
@@ -63,7 +70,10 @@ impl Cron {
             expression: expression.to_owned(),
             schedule,
             period: SignedDuration::MAX,
+            is_of_every_hour: false,
         };
+        let hours = &cron.schedule.pattern;
+        cron.is_of_every_hour = (0..24).all(|hour| hours.hour_match(hour).unwrap_or(false));
         // Any start will do for the question whether and how often it runs.
         let mut before = cron
             .next_wall(DateTime::constant(2024, 1, 1, 0, 0, 0, 0))
@@ -107,34 +117,40 @@ impl Cron {
         times(self) == times(other)
     }
 
-    /// The expected runs in `(after, until]`, oldest first; but shifted ones come before those of the
+    /// The runs in `(after, until]`, oldest first; but shifted ones come before those of the
     /// hour that they are shifted into. Empty when `until <= after`.
     pub fn runs<'a>(
         &'a self,
         zone: &'a TimeZone,
-        gap: Gap,
+        change: Change,
         after: Timestamp,
         until: Timestamp,
     ) -> impl Iterator<Item = Timestamp> + 'a {
-        let start = zone.to_datetime(after);
-        let mut wall = match gap {
-            // What the clock shows a second time after `after` is not expected again.
-            Gap::Skip => Some(start),
+        let start = match change {
+            Change::Expected | Change::Possible => after,
             // A time that is put forward comes when the clock shows a later one.
-            Gap::Shift => start.checked_sub(AROUND_A_CHANGE).ok(),
+            Change::Shifted => after.checked_sub(AROUND_A_CHANGE).unwrap_or(after),
         };
-        let end = zone.to_datetime(until).checked_add(AROUND_A_CHANGE).ok();
+        let mut stretch = Some(Stretch::new(zone, change, start, start));
         std::iter::from_fn(move || {
-            while let (Some(before), Some(end)) = (wall, end) {
-                wall = self.next_wall(before).filter(|at| *at <= end);
-                let at = wall?;
-                match instant(zone, gap, at) {
-                    Some(run) if run > after && run <= until => return Some(run),
-                    _ => {}
+            loop {
+                let current = stretch.as_mut()?;
+                match current.next(self).filter(|at| *at <= until) {
+                    Some(at) if at > after && self.counts(zone, change, at) => return Some(at),
+                    Some(_) => {}
+                    None => stretch = current.following(until),
                 }
             }
-            None
         })
+    }
+
+    /// Whether a run counts where the clock shows its time twice, and this is the second.
+    fn counts(&self, zone: &TimeZone, change: Change, at: Timestamp) -> bool {
+        let is_second = || {
+            let both = zone.to_ambiguous_timestamp(zone.to_datetime(at));
+            matches!(both.offset(), AmbiguousOffset::Fold { .. }) && both.earlier().ok() != Some(at)
+        };
+        self.is_of_every_hour || change == Change::Possible || !is_second()
     }
 
     /// The times by the wall clock after `after`, whatever the zone, oldest first.
@@ -174,7 +190,8 @@ pub fn next_of_schedule(expression: &str, zone: &TimeZone, after: Timestamp) -> 
                 .ok()?;
             let wall = Wall(zone.to_datetime(after));
             let next = schedule.find_next_occurrence(&wall, false).ok()?;
-            instant(zone, Gap::Shift, next.0)
+            // A skipped time comes later, of a repeated one the first.
+            zone.to_timestamp(next.0).ok()
         }
         "rate" => {
             let (count, unit) = inner.split_once(' ')?;
@@ -204,15 +221,52 @@ pub fn horizon(after: Timestamp) -> Timestamp {
     after.checked_add(years).unwrap_or(Timestamp::MAX)
 }
 
-/// The instant of a wall clock time: the first of two in an overlap.
-fn instant(zone: &TimeZone, gap: Gap, wall: DateTime) -> Option<Timestamp> {
-    let ambiguous = zone.to_ambiguous_timestamp(wall);
-    match (ambiguous.offset(), gap) {
-        (AmbiguousOffset::Gap { .. }, Gap::Skip) => None,
-        (AmbiguousOffset::Gap { .. }, Gap::Shift) => ambiguous.later().ok(),
-        (AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. }, _) => {
-            ambiguous.earlier().ok()
+/// A stretch of time in which a zone's clock is not changed, and how far it has been searched.
+struct Stretch<'a> {
+    zone: &'a TimeZone,
+    change: Change,
+    offset: Offset,
+    searched: Timestamp,
+    /// Where the next one begins, if there is one.
+    next: Option<Timestamp>,
+}
+
+impl<'a> Stretch<'a> {
+    /// The stretch that holds `at`, to be searched after `searched`.
+    fn new(zone: &'a TimeZone, change: Change, at: Timestamp, searched: Timestamp) -> Self {
+        Self {
+            zone,
+            change,
+            offset: zone.to_offset(at),
+            searched,
+            next: zone.following(at).next().map(|next| next.timestamp()),
         }
+    }
+
+    /// The next run in it.
+    fn next(&mut self, cron: &Cron) -> Option<Timestamp> {
+        let wall = cron.next_wall(self.offset.to_datetime(self.searched))?;
+        let at = self.offset.to_timestamp(wall).ok()?;
+        self.searched = at;
+        self.end().is_none_or(|end| at < end).then_some(at)
+    }
+
+    /// Where it ends; for times that are put forward, as much later.
+    fn end(&self) -> Option<Timestamp> {
+        let next = self.next?;
+        let forward = self.zone.to_offset(next).duration_since(self.offset);
+        match self.change {
+            Change::Shifted => next.checked_add(forward.max(SignedDuration::ZERO)).ok(),
+            Change::Expected | Change::Possible => Some(next),
+        }
+    }
+
+    /// The one after it, if it begins by `until`.
+    fn following(&self, until: Timestamp) -> Option<Self> {
+        let at = self.next.filter(|next| *next <= until)?;
+        // Its very first moment can be a run.
+        let searched = at - SignedDuration::from_nanos(1);
+        Some(Self::new(self.zone, self.change, at, searched))
     }
 }
 
@@ -293,7 +347,7 @@ mod tests {
             .unwrap()
             .runs(
                 &zone,
-                Gap::Skip,
+                Change::Expected,
                 after.parse().unwrap(),
                 until.parse().unwrap(),
             )
@@ -365,7 +419,9 @@ mod tests {
             ("2026-03-29T01:30:00Z", "2026-03-30T00:30:00Z"),
         ] {
             let after: Timestamp = after.parse().unwrap();
-            let found = cron.runs(&zone, Gap::Shift, after, horizon(after)).next();
+            let found = cron
+                .runs(&zone, Change::Shifted, after, horizon(after))
+                .next();
             assert_eq!(found.unwrap().to_string(), next);
         }
     }
@@ -377,6 +433,26 @@ mod tests {
             runs("30 2 * * *", "Europe/Berlin", autumn.0, autumn.1),
             ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
         );
+    }
+
+    /// A window of every hour holds in both, one of a certain hour in the first.
+    #[test]
+    fn windows_in_the_repeated_hour() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let moment = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (after, until) = (
+            moment("2026-10-24T23:30:00Z"),
+            moment("2026-10-25T02:00:00Z"),
+        );
+        for (expression, expected) in [
+            ("0 * * * *", &["00:00:00", "01:00:00", "02:00:00"][..]),
+            ("0 2,3 * * *", &["00:00:00", "02:00:00"]),
+        ] {
+            let cron = Cron::parse(expression).unwrap();
+            let found = cron.runs(&zone, Change::Shifted, after, until);
+            let found: Vec<String> = found.map(|at| at.strftime("%T").to_string()).collect();
+            assert_eq!(found, expected, "{expression}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use regex::Regex;
 
-use crate::cron::{Cron, Gap};
+use crate::cron::{Change, Cron};
 use crate::hash::short_hash;
 
 /// A day; jobs that run less often are judged more strictly.
@@ -221,12 +221,22 @@ impl Job {
 
     /// The first expected run in `(after, until]`.
     pub fn next_run(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        self.next(Change::Expected, after, until)
+    }
+
+    /// The first time in `(after, until]` at which it may be started: in an hour that the clock
+    /// repeats, that can be a second time.
+    pub fn next_start(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        self.next(Change::Possible, after, until)
+    }
+
+    fn next(&self, change: Change, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         if self.elsewhere {
             return None;
         }
         let mut after = after;
         loop {
-            let run = self.next_match(after, until)?;
+            let run = self.next_match(change, after, until)?;
             let at = self.timezone.to_datetime(run);
             let date = at.date();
             let held = |window: &Window| {
@@ -249,9 +259,9 @@ impl Job {
         }
     }
 
-    fn next_match(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
+    fn next_match(&self, change: Change, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         (self.cron.iter())
-            .filter_map(|cron| cron.runs(&self.timezone, Gap::Skip, after, until).next())
+            .filter_map(|cron| cron.runs(&self.timezone, change, after, until).next())
             .min()
     }
 

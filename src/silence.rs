@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
 use crate::config::Scheduler;
-use crate::cron::{Cron, Gap, horizon};
+use crate::cron::{Change, Cron, horizon};
 use crate::message::safe;
 use crate::state::State;
 
@@ -163,7 +163,7 @@ impl Recurring {
     pub fn next(&self, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
         let until = horizon(now);
         let began = (self.cron)
-            .runs(&self.timezone, Gap::Shift, now - self.duration, until)
+            .runs(&self.timezone, Change::Shifted, now - self.duration, until)
             .next()?;
         Some((began, began + self.duration))
     }
@@ -173,7 +173,7 @@ impl Recurring {
         let began = self.cron.runs(
             &self.timezone,
             // A window that would begin in a skipped hour begins after it.
-            Gap::Shift,
+            Change::Shifted,
             now - self.duration,
             now,
         );
@@ -187,7 +187,7 @@ impl Recurring {
         until: Timestamp,
     ) -> impl Iterator<Item = (Timestamp, Timestamp)> + '_ {
         (self.cron)
-            .runs(&self.timezone, Gap::Shift, from - self.duration, until)
+            .runs(&self.timezone, Change::Shifted, from - self.duration, until)
             .map(|began| (began, began + self.duration))
     }
 }

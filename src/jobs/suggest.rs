@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Table, duration};
-use crate::cron::{Cron, Gap};
+use crate::cron::{Change, Cron};
 use crate::line::{JobEvent, Kind, Line};
 
 /// A run counts for a due time if it begins this long after it, unless the next one is sooner.
@@ -195,7 +195,9 @@ fn candidates(starts: &[Timestamp], zone: &TimeZone) -> Vec<String> {
 /// loop lived.
 fn weigh(observed: &Observed, starts: &[Timestamp], cron: Cron, zone: &TimeZone) -> Option<Guess> {
     let (first, last) = (*starts.first()?, *starts.last()?);
-    let due: Vec<Timestamp> = cron.runs(zone, Gap::Skip, first - LATE, last).collect();
+    let due: Vec<Timestamp> = cron
+        .runs(zone, Change::Expected, first - LATE, last)
+        .collect();
     let mut starts = starts.iter().peekable();
     let (mut expected, mut came, mut others) = (0, 0, 0);
     for (index, at) in due.iter().enumerate() {
@@ -311,7 +313,7 @@ mod tests {
         let from: Timestamp = "2026-03-02T00:00:00Z".parse().unwrap();
         let until = from + SignedDuration::from_hours(24 * days);
         let mut lines = Vec::new();
-        for (index, due) in cron.runs(zone, Gap::Skip, from, until).enumerate() {
+        for (index, due) in cron.runs(zone, Change::Expected, from, until).enumerate() {
             if missing.is_none_or(|missing| index % missing != missing / 2) {
                 let at = due + SignedDuration::from_secs(late[index % late.len()]);
                 lines.push(line(at, Some("job")));
