@@ -1,7 +1,7 @@
 //! A health endpoint over HTTP, asked in either world.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -82,7 +82,9 @@ fn over_tls(made: &CertifiedKey<KeyPair>) -> (u16, JoinHandle<io::Result<()>>) {
         let mut line = String::new();
         while line != "\r\n" {
             line.clear();
-            stream.read_line(&mut line)?;
+            if stream.read_line(&mut line)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
         let body = r#"{"status":"unhealthy","last_run":"2026-11-24 03:40:00"}"#;
         let head = format!(
@@ -184,6 +186,19 @@ async fn the_world_of_aws_asks_while_there_is_time_for_looks() {
 /// believed.
 #[test]
 fn an_endpoint_over_tls_is_asked_if_its_certificate_is_trusted() {
+    // Silent since seven minutes ago, so that the look of the present is the first to tell.
+    let now = Timestamp::now();
+    let dead: String = (0..60)
+        .map(|minute| {
+            let at = now - SignedDuration::from_mins(60 - minute);
+            let text = match minute {
+                0..=53 => "   INFO  No scheduled commands are ready to run.  ",
+                _ => "\"GET / HTTP/1.1\" 200",
+            };
+            let at = at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00");
+            format!("{at} app/app/0123 {text}\n")
+        })
+        .collect();
     let look = |trusted: bool| {
         let (own, other) = (certified(), certified());
         let (port, served) = over_tls(&own);
@@ -194,7 +209,7 @@ fn an_endpoint_over_tls_is_asked_if_its_certificate_is_trusted() {
              health_url = \"https://localhost:{port}/health\"\nhealth_allow_private = true\n"
         );
         desk.file("watchdog.toml", &config)
-            .file("dead.log", &log())
+            .file("dead.log", &dead)
             .file("trusted.pem", &known.cert.pem());
         let run = desk.watchdog_with(
             &[("SSL_CERT_FILE", "trusted.pem")],
@@ -204,13 +219,20 @@ fn an_endpoint_over_tls_is_asked_if_its_certificate_is_trusted() {
                 "watchdog.toml",
                 "--log-file",
                 "dead.log",
+                "--now",
+                "now",
             ],
         );
+        // A server that was not asked waits no longer.
+        let _ = TcpStream::connect(("127.0.0.1", port));
         (run.stdout + &run.stderr, served.join().unwrap())
     };
     let (said, served) = look(true);
     assert!(served.is_ok(), "{served:?} {said}");
-    assert!(said.contains("health endpoint"), "{said}");
+    assert!(
+        said.contains("The health endpoint says unhealthy"),
+        "{said}"
+    );
     let (said, served) = look(false);
     assert!(served.is_err(), "{said}");
     assert!(said.contains("certificate"), "{said}");
