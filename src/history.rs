@@ -48,6 +48,9 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(2);
 /// Jobs of a stream that are watched for their next run.
 const MOST_RUNNING: usize = 64;
 
+/// Bytes that are kept of the name of a job whose first run a loop waits for.
+const LONGEST_FIRST: usize = 60;
+
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Streams that are remembered; a service of more tasks than this is judged by the newest.
@@ -161,6 +164,9 @@ pub struct Turn {
     /// That line told of the start of a job that the loop waits for.
     #[serde(default)]
     pub open: bool,
+    /// That job, where its stream had not shown a run of it before: nothing tells how long it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
 }
 
 impl StreamBeats {
@@ -179,7 +185,14 @@ impl StreamBeats {
     /// follow each other at once; between turns the loop pauses. `queues` tells whether jobs of
     /// this scheduler wait for each other at all.
     fn take_turn(&mut self, line: &Line, queues: bool) {
-        let (began, again, open) = match &line.kind {
+        // What it waited for took long; the next time is no better known.
+        if let Some(turn) = self.turn.as_ref().filter(|turn| turn.first.is_some())
+            && line.at.duration_since(turn.ended) > LONGEST_PAUSE
+        {
+            let began = turn.ended;
+            self.ran.retain(|_, at| *at != began);
+        }
+        let (began, again, open, first) = match &line.kind {
             Kind::Job {
                 name,
                 event,
@@ -197,10 +210,13 @@ impl StreamBeats {
                 let before = self.ran.get(&short_hash(name));
                 let again = turn.zip(before).is_some_and(|(turn, at)| *at >= turn.began);
                 let begins = matches!(event, JobEvent::Started | JobEvent::CutOff);
-                (began, again, begins && !background)
+                let open = begins && !background;
+                let first =
+                    (open && before.is_none()).then(|| safe::cut(&safe::job(name), LONGEST_FIRST));
+                (began, again, open, first)
             }
             // Nothing to do, or words around the work: a turn of its own.
-            _ => (line.at, true, false),
+            _ => (line.at, true, false, None),
         };
         let follows = self.turn.as_ref().is_some_and(|turn| {
             let pause = began.duration_since(turn.ended);
@@ -212,6 +228,7 @@ impl StreamBeats {
             began: same.map_or(began, |turn| turn.began),
             ended: line.at,
             open,
+            first,
         });
     }
 
@@ -219,6 +236,13 @@ impl StreamBeats {
     pub(crate) fn waits_for(&self, job: &str) -> bool {
         let open = self.turn.as_ref().filter(|turn| turn.open);
         open.is_some_and(|turn| self.ran.get(&short_hash(job)) == Some(&turn.ended))
+    }
+
+    /// The job that its newest line says began, if none before it shows how long such a run takes.
+    pub(crate) fn waits_for_first(&self) -> Option<&str> {
+        let turn = self.turn.as_ref()?;
+        let is_newest = turn.ended.as_second() >= self.last.as_second();
+        turn.first.as_deref().filter(|_| is_newest)
     }
 
     /// A job's line. Returns the run before, if it is known by this to have ended well.

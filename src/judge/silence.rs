@@ -147,7 +147,7 @@ fn due_of_late(
     now: Timestamp,
 ) -> impl Iterator<Item = PossibleRun> {
     scheduler.jobs.iter().filter_map(move |job| {
-        let due = job.next_run(silent_from, now)?;
+        let due = job.next_start(silent_from, now)?;
         let until = due + known_runtime(job, state)?.min(LONGEST_RUN) * 2;
         (until > now).then(|| PossibleRun {
             job: job.name.clone(),
@@ -206,17 +206,25 @@ fn due_jobs(
     for job in &scheduler.jobs {
         let around = last - BEFORE_A_TURN;
         let dues = [
-            job.next_run(from, until),
-            job.next_run(around.max(from), until),
+            job.next_start(from, until),
+            job.next_start(around.max(from), until),
         ];
         let Some(due) = (dues.into_iter().flatten()).find(|due| !ended(&job.name, *due)) else {
             continue;
         };
         let known = known_runtime(job, state);
         // Nothing known: at most until it is due again.
-        let next = job.runs(due, due + LONGEST_RUN).next();
+        let next = job.next_start(due, due + LONGEST_RUN);
         let longest = next.map_or(LONGEST_RUN, |next| next.duration_since(due));
         jobs.push(DueJob::new(&job.name, known, longest));
+    }
+    let own = |name: &str| scheduler.jobs.iter().any(|job| job.owns(name, name));
+    let unheard_of = |name: &&str| !own(name) && !state.jobs.contains_key(*name);
+    if let Some(name) = newest
+        .and_then(StreamBeats::waits_for_first)
+        .filter(unheard_of)
+    {
+        jobs.push(DueJob::new(name, None, LONGEST_RUN));
     }
     for (name, history) in &state.jobs {
         let configured = scheduler.jobs.iter().any(|job| job.name == *name);

@@ -1801,6 +1801,7 @@ fn heard(stage: &mut Stage, task: &str, last: &str, turn: &str) {
             began,
             ended: began,
             open: false,
+            first: None,
         }),
         ran: std::collections::BTreeMap::new(),
     };

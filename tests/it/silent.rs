@@ -9,8 +9,8 @@ use scheduler_watchdog::plan::{Occasion, Plan, Reason, Verdict};
 use scheduler_watchdog::snapshot::Observed;
 
 use crate::stage::{
-    SECOND_TASK, Stage, TASK, deployment, facts, falls_silent, minutes, replica_falls_silent, task,
-    told,
+    SECOND_TASK, Stage, TASK, at, deployment, facts, falls_silent, minutes, replica_falls_silent,
+    task, told,
 };
 
 fn seconds(n: i64) -> SignedDuration {
@@ -436,5 +436,66 @@ fn a_spike_is_more_than_thrice_what_is_usual() {
         let opened = plan.notifications.iter();
         let opened = opened.filter(|n| n.occasion == Occasion::Opened);
         assert_eq!(opened.count() == 1, spike, "{errors}");
+    }
+}
+
+/// Laravel runs a job of half past one again when the clock shows that a second time, and a job of every
+/// hour runs in both hours.
+#[test]
+fn a_job_may_be_running_in_the_hour_that_the_clock_repeats() {
+    for cron in ["10 1 * * *", "10 * * * *"] {
+        let mut stage = Stage::new(&format!(
+            "[[scheduler.job]]\nname = \"report\"\ncron = \"{cron}\"\nmax_runtime = \"45m\"\n\
+             timezone = \"America/New_York\""
+        ));
+        // Ten past one comes at 05:10 and at 06:10.
+        stage.now = at("2025-11-02T05:40:00Z");
+        stage.other_lines();
+        stage.beats(TASK, 30);
+        stage.passes(6);
+        let plan = stage.passes(3).pop().unwrap();
+        assert_eq!(plan.verdict, Verdict::Healthy, "{cron} {plan}");
+        assert_eq!(
+            plan.allowed_silence,
+            SignedDuration::from_mins(50),
+            "{cron}"
+        );
+    }
+}
+
+/// Before Laravel 9.21 a job's line tells that it begins. Where nobody knows how long it takes, the loop
+/// may wait for it, and is not restarted; a loop that went on at once after it before does not.
+#[test]
+fn the_first_start_of_a_job_holds_a_restart() {
+    let start = |stage: &mut Stage, minute: i64| {
+        let kind = Kind::Job {
+            name: "big".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        stage.push(TASK, minutes(minute), kind, "big");
+    };
+    for (before, held) in [(None, true), (Some(20), false)] {
+        let mut stage = Stage::new("");
+        stage.other_lines();
+        stage.beats(TASK, 29);
+        before
+            .into_iter()
+            .for_each(|minute| start(&mut stage, minute));
+        start(&mut stage, 29);
+        stage.lines.sort_by_key(|line| line.at);
+        // An hour of silence, and then again.
+        for after in [0, 120] {
+            let allowed = |plan: &Plan| plan.remediation.as_ref().is_some_and(|r| r.allowed());
+            let plans = stage.passes(18);
+            assert_eq!(plans.iter().any(allowed), !held, "{before:?} {after}");
+            let told: Vec<Occasion> = told(&plans).iter().map(|told| told.occasion).collect();
+            assert!(told.contains(&Occasion::Opened), "{told:?}");
+            if !held {
+                break;
+            }
+            stage.beats(TASK, 29);
+            start(&mut stage, 29);
+        }
     }
 }
