@@ -109,6 +109,16 @@ fn mistakes_across_tables_are_told() {
             "[[scheduler.job]]\nname = \"x\"\ncron = \"* * * * *\"\n\
              [[scheduler.job]]\nname = \"php artisan x\"\ncron = \"* * * * *\"",
         ),
+        ["a", "b"]
+            .map(|name| {
+                scheduler(
+                    name,
+                    "[scheduler.ecs]\ncluster = \"c\"\nservice = \"s\"\n\
+                 [scheduler.remediation]\nreplica_action = \"stop-task\"\n\
+                 action = \"force-new-deployment\"",
+                )
+            })
+            .concat(),
         // A mistake inside a table hides none of these.
         scheduler("a", "stale_after = \"x\"") + &scheduler("a", "stale_after = \"y\""),
         scheduler(

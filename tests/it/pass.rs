@@ -248,7 +248,7 @@ fn config(names: &[&str]) -> Config {
         .map(|name| {
             format!(
                 "[[scheduler]]\nname = \"{name}\"\nlog_groups = [\"/ecs/a\"]\nstale_after = \"5m\"\n\
-                 [scheduler.ecs]\ncluster = \"c\"\nservice = \"s\"\n\
+                 [scheduler.ecs]\ncluster = \"c\"\nservice = \"{name}\"\n\
                  [scheduler.remediation]\naction = \"force-new-deployment\"\n"
             )
         })

@@ -13,6 +13,7 @@ pub(super) fn mistakes(document: &Value<'_>) -> Vec<Error> {
     let mut found = twice(schedulers, str::to_owned, |name| {
         format!("two schedulers are named `{name}`")
     });
+    found.extend(shared_services(schedulers));
     for scheduler in schedulers {
         found.extend(of_jobs(scheduler));
         found.extend(misfits(scheduler));
@@ -66,6 +67,36 @@ fn of_jobs(scheduler: &Value<'_>) -> Vec<Error> {
         );
         custom(job.span, message)
     }));
+    found
+}
+
+/// Restarts of a service that another scheduler restarts already: they would stack, and none knows the
+/// other's running jobs.
+fn shared_services(schedulers: &[Value<'_>]) -> Vec<Error> {
+    let mut known = BTreeSet::new();
+    let mut found = Vec::new();
+    for scheduler in schedulers {
+        let cures = ["/remediation/action", "/remediation/replica_action"];
+        let text = |path: &str| scheduler.pointer(path)?.as_str();
+        let on = |path: &&str| text(path).is_some_and(|cure| cure != "none");
+        let (Some(cure), Some(cluster), Some(service)) = (
+            cures.iter().find(|path| on(path)),
+            text("/ecs/cluster"),
+            text("/ecs/service"),
+        ) else {
+            continue;
+        };
+        if !known.insert((cluster, service)) {
+            let message = format!(
+                "another scheduler restarts the service `{service}` already: leave it to one of them"
+            );
+            found.extend(
+                scheduler
+                    .pointer(cure)
+                    .map(|cure| custom(cure.span, message)),
+            );
+        }
+    }
     found
 }
 
