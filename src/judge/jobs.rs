@@ -267,10 +267,13 @@ fn twice(case: &Case<'_>) -> Option<Finding> {
             finding.causes = vec![Cause::new("one-server-conflict", Evidence::Fact(fact))];
         }
         let first = finding.pace.map_or(SignedDuration::ZERO, |pace| pace.first);
-        // A lock that does not hold goes on not holding.
+        // A lock that does not hold goes on not holding; but once may have been a deployment.
         let longest = SignedDuration::from_hours(24);
         Finding {
-            pace: Some(Pace { first, longest }),
+            pace: Some(match twice.count {
+                1 => NEVER,
+                _ => Pace { first, longest },
+            }),
             ..finding
         }
     })

@@ -222,6 +222,8 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
         subject => one.map(safe::job),
         paused => facts().any(|fact| matches!(fact, Fact::Paused { .. })),
         alive => facts().any(|fact| matches!(fact, Fact::Health { sign: Sign::Alive, .. })),
+        waits => facts().any(|fact| matches!(fact, Fact::MayBeRunning { jobs } if !jobs.is_empty())),
+        runs_on => facts().any(|fact| matches!(fact, Fact::Runtime { running: true, .. })),
         short => one.map(|one| safe::cut(&safe::job(one), MAX_SHORT)),
         since => notification.since.to_string(),
         until => notification.until.map(|until| until.to_string()),
