@@ -144,6 +144,8 @@ pub fn decide_on(
             (Some(incident), None) if incident.is_open() => {
                 news.push(incident::say(incident, outcome.occasion, now));
             }
+            // Nobody is told of it any more, and it came back.
+            _ if outcome.occasion == Occasion::LockedOut => next.restarts.locked_out_at = None,
             _ => {}
         }
     }

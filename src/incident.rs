@@ -107,8 +107,7 @@ pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Advance {
     let absent: Vec<usize> = (0..state.incidents.len())
         .filter(|index| {
             let incident = &state.incidents[*index];
-            incident.phase != Phase::Resolved
-                && !look.findings.iter().any(|f| is_about(incident, f))
+            incident.phase != Phase::Resolved && !look.findings.iter().any(|f| incident.is_of(f))
         })
         .collect();
     for index in absent {
@@ -128,10 +127,7 @@ pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Advance {
     let is_gone = |incident: &Incident| {
         incident.phase == Phase::Pending
             && moment.seeing
-            && !look
-                .findings
-                .iter()
-                .any(|finding| is_about(incident, finding))
+            && !look.findings.iter().any(|finding| incident.is_of(finding))
     };
     advance.unheard = (state.incidents.iter())
         .find(|incident| incident.slot == Slot::Loop && incident.silenced && is_gone(incident))
@@ -156,15 +152,11 @@ enum Said {
     Withheld(Option<Withholding>),
 }
 
-fn is_about(incident: &Incident, finding: &Finding) -> bool {
-    incident.slot == finding.condition.slot() && incident.subject == finding.subject
-}
-
 /// Something was found: a new incident, or one more sign of a known one.
 fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<'_>) -> Said {
     let now = moment.now;
     let silenced = moment.quiet.contains_key(&finding.condition);
-    let known = (state.incidents.iter()).position(|incident| is_about(incident, finding));
+    let known = (state.incidents.iter()).position(|incident| incident.is_of(finding));
     let known = match known {
         Some(index) if state.incidents[index].phase != Phase::Resolved => index,
         _ if explained => return Said::Withheld(Some(Withholding::Explained)),
@@ -206,7 +198,7 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
             let came_back = incident.phase == Phase::Recovering;
             if came_back {
                 incident.phase = Phase::Firing;
-                incident.again_since = Some(finding.since).filter(|at| *at > incident.since);
+                note_return(incident, finding, now);
                 incident.good_looks = 0;
                 incident.good_beats = 0;
                 incident.steady_since = Some(now);
@@ -229,6 +221,19 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
             }
         }
         Phase::Resolved => Said::Nothing,
+    }
+}
+
+/// Notes since when something is there again. Another trouble of the loop in between was no break, and
+/// a job's trouble keeps its first run.
+fn note_return(incident: &mut Incident, finding: &Finding, now: Timestamp) {
+    let again = match incident.slot {
+        Slot::Loop | Slot::Replica if incident.good_beats == 0 => return,
+        slot if slot.is_of_jobs() => now,
+        _ => finding.since,
+    };
+    if again > incident.since {
+        incident.again_since = Some(again);
     }
 }
 

@@ -250,7 +250,7 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
     // It is handed on from one future to the next, and most passes do without.
     let all_clear = Box::pin(async {
         match request.all_clear && !request.dry_run {
-            true => apart(configuration(world, None)).await,
+            true => Some(apart(configuration(world, None)).await),
             false => None,
         }
     });
@@ -268,6 +268,7 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
     report.schedulers = reports;
     report.note_readers(readers);
     if let Some(own) = all_clear {
+        let own = own.unwrap_or_else(|| own::broken_off(report.at));
         report.delivered += own.delivered;
         report.all_clear = own.all_clear;
         report.problems.extend(own.problems);
@@ -553,6 +554,9 @@ async fn attend<W: World>(
         Err(StoreError::Conflict) => {
             info!(scheduler = scheduler.name, "another pass was first");
             report.superseded = true;
+            if request.clear_lockout {
+                (report.problems).push("the lock-out was not lifted: call again".to_owned());
+            }
             return report;
         }
         Err(error) => {

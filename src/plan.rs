@@ -430,6 +430,8 @@ impl Remediation {
 pub enum Gate {
     /// The incident has not been firing for `after` yet.
     TooEarly,
+    /// This look did not find it: it is excused, it cannot be seen, or it looks better.
+    NotFoundNow,
     /// A job that was due when the silence began may still be running.
     JobMayBeRunning,
     /// A restart cannot help against this condition.
@@ -477,8 +479,9 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate, for tables and tests.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::TooEarly,
+        Self::NotFoundNow,
         Self::JobMayBeRunning,
         Self::ConditionNotRestartable,
         Self::CauseNotRestartable,
@@ -506,6 +509,7 @@ impl Gate {
     pub fn id(self) -> &'static str {
         match self {
             Self::TooEarly => "too-early",
+            Self::NotFoundNow => "not-found-now",
             Self::JobMayBeRunning => "job-may-be-running",
             Self::ConditionNotRestartable => "condition-not-restartable",
             Self::CauseNotRestartable => "cause-not-restartable",

@@ -7,6 +7,7 @@ use serde_json::Map;
 
 use crate::condition::{Condition, Fact, RestartHelps, Slot};
 use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
+use crate::hash::short_hash;
 use crate::health::Sign;
 use crate::judge::Look;
 use crate::plan::{CureKind, Gate, Handling, Occasion, Remediation, Verdict};
@@ -222,6 +223,11 @@ fn gates(
         Gate::TooEarly,
         firing_since.is_none_or(|at| since(at) < rules.after),
     );
+    // What stays open because a look could not judge it is no reason for a restart.
+    close(
+        Gate::NotFoundNow,
+        !(look.findings.iter()).any(|finding| incident.is_of(finding)),
+    );
     let busy = match (cure, &incident.subject) {
         (CureKind::RunTask, _) => !look.busy_tasks.is_empty(),
         (CureKind::StopTask, Some(task)) => look.busy_tasks.contains(task),
@@ -360,8 +366,9 @@ fn is_exhausted(state: &State, scheduler: &Scheduler, incident: &str, now: Times
 /// takes up to 64 characters as `clientToken`, and letters, digits, `-`, `_`, `/` as `startedBy`.
 fn new_token(scheduler: &str, incident: &Incident, attempt: u32) -> String {
     let fired = incident.fired_at.unwrap_or(incident.found_at).as_second();
-    let name: String = scheduler.replace('.', "_").chars().take(40).collect();
-    format!("{name}/{fired}/{attempt}")
+    let name: String = scheduler.replace('.', "_").chars().take(31).collect();
+    // Two names can begin alike.
+    format!("{name}-{:08x}/{fired}/{attempt}", short_hash(scheduler))
 }
 
 /// Writes the claim of a restart into the state, before it is made.
@@ -373,6 +380,10 @@ pub fn claim(state: &mut State, remediation: &Remediation, now: Timestamp) {
     });
     match again {
         Some(attempt) => {
+            // Given up, told, and allowed anew by a person: what becomes of it is told again.
+            if is_given_up(attempt) {
+                (attempt.failed_calls, attempt.told) = (0, false);
+            }
             attempt.claimed_at = now;
             attempt.outcome = Outcome::Claimed;
         }

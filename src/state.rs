@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::cause::Cause;
-use crate::condition::{Condition, Fact, Severity, Slot};
+use crate::condition::{Condition, Fact, Finding, Severity, Slot};
 use crate::history::{ErrorHistory, Heartbeats, JobHistory};
 use crate::plan::{CureKind, Notification};
 use crate::silence::OneOff;
@@ -180,6 +180,11 @@ pub enum Phase {
 }
 
 impl Incident {
+    /// Whether a finding is about it.
+    pub fn is_of(&self, finding: &Finding) -> bool {
+        self.slot == finding.condition.slot() && self.subject == finding.subject
+    }
+
     /// Told and not over.
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Firing | Phase::Recovering)

@@ -1,6 +1,7 @@
 //! What the watchdog has to say of itself: about its configuration, and test alerts.
 
-use tracing::info;
+use jiff::Timestamp;
+use tracing::{info, warn};
 
 use super::settle::{Done, deliver, settle};
 use super::{Report, count};
@@ -53,7 +54,7 @@ async fn tell<W: World>(
     let (state, version) = match world.load(CONFIGURATION).await {
         Ok(loaded) => loaded,
         Err(error) => {
-            report.problems.push(format!("state not loaded: {error}"));
+            trouble(&mut report, format!("state not loaded: {error}"));
             return report;
         }
     };
@@ -67,7 +68,7 @@ async fn tell<W: World>(
         Ok(version) => version,
         Err(StoreError::Conflict) => return report,
         Err(error) => {
-            report.problems.push(format!("state not written: {error}"));
+            trouble(&mut report, format!("state not written: {error}"));
             return report;
         }
     };
@@ -75,13 +76,28 @@ async fn tell<W: World>(
     for notification in &next.outbox {
         match deliver(world, alerts, None, notification).await {
             Ok(()) => done.delivered.push(notification.id.clone()),
-            Err(error) => (report.problems).push(format!("message not delivered: {error}")),
+            Err(error) => trouble(&mut report, format!("message not delivered: {error}")),
         }
     }
     report.delivered = count(done.delivered.len());
     if let Err(error) = settle(world, CONFIGURATION, &mut next, version, &done).await {
-        report.problems.push(format!("state not settled: {error}"));
+        trouble(&mut report, format!("state not settled: {error}"));
     }
     report.all_clear = is_over && report.problems.is_empty();
     report
+}
+
+/// What is left of it where that broke off.
+pub(super) fn broken_off(now: Timestamp) -> Report {
+    let mut report = Report::at(now);
+    let problem = "it broke off, which is a defect of the watchdog: see the panic above";
+    trouble(&mut report, problem.to_owned());
+    report
+}
+
+/// Notes what kept the watchdog from telling something of itself. The report of such a pass may reach
+/// nobody, so that it stands in the log as well.
+fn trouble(report: &mut Report, problem: String) {
+    warn!(problem, "the watchdog could not tell of itself");
+    report.problems.push(problem);
 }

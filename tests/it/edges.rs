@@ -327,6 +327,13 @@ fn a_cleared_lock_out_lets_a_refused_call_be_made_again() {
     let newest = stage.state.restarts.attempts.last().unwrap();
     assert_eq!(newest.outcome, Outcome::Claimed);
     assert_eq!(newest.claimed_at, at("2025-12-02T00:50:00Z"));
+    // What comes of it is told, as what came of the first call was.
+    remedy::settle(&mut stage.state, &Ok(Some("ecs-svc/2".to_owned())));
+    let told = occasions(&stage.passes(3));
+    assert_eq!(
+        told,
+        [(Condition::SchedulerSilent, Occasion::RemediationFailed)]
+    );
 }
 
 /// All lines stop within seconds of the last heartbeat. Minutes later that still looks like a log with

@@ -628,3 +628,24 @@ fn runs_that_were_cut_off_a_long_answer_are_not_missed() {
     let plans = stage.passes(10);
     assert!(plans.iter().all(|plan| plan.conditions.is_empty()));
 }
+
+/// The loop came back and failed at once: it was never well in between.
+#[test]
+fn another_trouble_of_the_loop_is_no_break() {
+    let mut stage = falls_silent("");
+    assert_eq!(
+        stage.wait(5).pass().conditions,
+        [Condition::SchedulerSilent]
+    );
+    for minute in 1..16 {
+        stage.abort(minutes(minute), "PHP Fatal error:  boom");
+    }
+    let plans = stage.passes(3);
+    let failing = plans.last().unwrap();
+    assert_eq!(
+        failing.conditions,
+        [Condition::SchedulerFailing],
+        "{failing}"
+    );
+    assert_eq!(stage.state.incidents[0].again_since, None);
+}

@@ -11,8 +11,8 @@ use scheduler_watchdog::state::{Attempt, Outcome};
 use serde_json::Map;
 
 use crate::stage::{
-    Stage, TASK, deployment, facts, falls_silent, minutes, replica_falls_silent, task, told,
-    unknown,
+    SECOND_TASK, Stage, TASK, deployment, facts, falls_silent, minutes, replica_falls_silent, task,
+    told, unknown,
 };
 
 const RESTARTED: &str = "ecs-svc/2";
@@ -238,9 +238,10 @@ fn a_replica_that_is_gone_is_not_stopped() {
     stage.wait(5).look();
     stage.log_error = Some(unknown(Obstacle::Throttled));
     let blocked = |stage: &mut Stage| stage.wait(5).pass().remediation.unwrap().blocked_by;
-    assert_eq!(blocked(&mut stage), [Gate::LogUnknown]);
+    let unseen = [Gate::NotFoundNow, Gate::LogUnknown];
+    assert_eq!(blocked(&mut stage), unseen);
     stage.ecs(|facts| drop(facts.tasks.pop()));
-    assert_eq!(blocked(&mut stage), [Gate::LogUnknown, Gate::TaskGone]);
+    assert_eq!(blocked(&mut stage)[2..], [Gate::TaskGone]);
 }
 
 /// A task is stopped at most once: if it is gone, the call was made.
@@ -523,4 +524,60 @@ fn a_trouble_that_goes_on_after_a_proof_is_not_told_as_cured() {
             blocked_by: vec![Gate::AttemptsPerIncident],
         }
     );
+}
+
+/// Somebody replaced the task; what fired before cannot be judged yet, and the new one is left alone.
+#[test]
+fn what_a_look_does_not_find_is_no_reason_for_a_restart() {
+    let young = |stage: &mut Stage| {
+        let started = stage.now + minutes(4);
+        stage.ecs(|facts| facts.tasks[0].started_at = Some(started));
+    };
+    assert_eq!(gates_after("", young), [Gate::NotFoundNow]);
+    // The same call once more, within a minute: the replica has spoken meanwhile.
+    let mut stage = replica_falls_silent("");
+    stage.passes(2);
+    stage.push(
+        SECOND_TASK,
+        minutes(0),
+        Kind::Heartbeat(Pulse::Idle),
+        "idle",
+    );
+    stage.now += SignedDuration::from_secs(30);
+    let plan = stage.pass();
+    assert!(plan.conditions.is_empty(), "{plan}");
+    let remediation = plan.remediation.expect("the incident is still open");
+    assert!(
+        remediation.blocked_by.contains(&Gate::NotFoundNow),
+        "{remediation:?}"
+    );
+}
+
+/// ECS would take the second call for a repetition of the first.
+#[test]
+fn schedulers_whose_names_begin_alike_have_tokens_of_their_own() {
+    let token = |name: &str| {
+        let mut stage = falls_silent("");
+        stage.scheduler.name = format!("company-platform-production-ap-northeast-1-{name}");
+        stage.wait(5).pass().remediation.unwrap().token
+    };
+    let [mail, billing] = [token("mail"), token("billing")];
+    assert_ne!(mail, billing);
+    assert!(mail.len() <= 64, "{mail}");
+}
+
+/// The second good look and the end of the proof's time come in one pass.
+#[test]
+fn a_lock_out_that_nobody_is_told_of_is_none() {
+    let mut stage = falls_silent("attempts_per_incident = 1\nprove_within = \"15m\"");
+    stage.wait(5).look();
+    let made = stage.wait(5).pass().remediation.unwrap();
+    assert!(made.allowed(), "{made:?}");
+    remedy::settle(&mut stage.state, &Ok(Some("ecs-svc/2".to_owned())));
+    stage.wait(5).look();
+    stage.beats(TASK, 11);
+    let plans = stage.passes(2);
+    let told: Vec<Occasion> = told(&plans).iter().map(|told| told.occasion).collect();
+    assert_eq!(told, [Occasion::Resolved]);
+    assert_eq!(stage.state.restarts.locked_out_at, None);
 }
