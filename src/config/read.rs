@@ -15,7 +15,7 @@ use super::{
 };
 use crate::line::{PatternKind, PatternSpec, Preset};
 use jobs::{JobTable, SilenceTable};
-use value::{FromText, LogGroup, Name, NonEmpty, Text, TopicArn};
+use value::{FromText, LogGroup, Name, NonEmpty, Number, Text, TopicArn};
 
 /// Log groups that one Insights query may name (StartQuery's own limit).
 const MOST_LOG_GROUPS: usize = 50;
@@ -41,18 +41,22 @@ pub fn document(text: &str, place: &dyn Fn(usize, usize) -> String) -> Result<Co
     read.map_err(|errors| mistakes(text, place, errors))
 }
 
-/// `, nearest valid name: …` where one is close enough to be what was meant.
+/// `; nearest valid name: …` where one is close enough to be what was meant.
 pub fn nearest(given: &str, known: &[&str]) -> String {
-    let closest = (known.iter())
-        .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .min_by_key(|(distance, _)| *distance);
-    match closest {
-        Some((distance, name)) if distance <= given.chars().count().max(3) / 2 => {
-            format!("; nearest valid name: `{name}`")
-        }
-        _ if known.is_empty() => String::new(),
-        _ => format!("; valid names: {}", known.join(", ")),
+    match closest(given, known) {
+        Some(name) => format!("; nearest valid name: `{name}`"),
+        None if known.is_empty() => String::new(),
+        None => format!("; valid names: {}", known.join(", ")),
     }
+}
+
+/// The name that is close enough to be what was meant.
+fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+    (known.iter())
+        .map(|name| (strsim::damerau_levenshtein(given, name), *name))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= given.chars().count().max(3) / 2)
+        .map(|(_, name)| name)
 }
 
 fn mistakes(text: &str, place: &dyn Fn(usize, usize) -> String, errors: DeserError) -> Mistakes {
@@ -139,15 +143,35 @@ impl<'de> Reader<'de> {
     }
 
     fn text<T: FromText>(&mut self, key: &'static str) -> Option<T> {
-        self.table.optional::<Text<T>>(key).map(|text| text.0)
+        self.named(key, |table| table.optional::<Text<T>>(key))
+            .map(|text| text.0)
     }
 
     fn required_text<T: FromText>(&mut self, key: &'static str) -> Option<T> {
-        self.table.required::<Text<T>>(key).ok().map(|text| text.0)
+        self.named(key, |table| table.required::<Text<T>>(key))
+            .ok()
+            .map(|text| text.0)
     }
 
     fn get<T: Deserialize<'de>>(&mut self, key: &'static str) -> Option<T> {
         self.table.optional(key)
+    }
+
+    /// Reads a single value, and names its key where it is of the wrong type.
+    fn named<T>(&mut self, key: &str, read: impl FnOnce(&mut TableHelper<'de>) -> T) -> T {
+        let before = self.table.errors.len();
+        let value = read(&mut self.table);
+        for error in self.table.errors.iter_mut().skip(before) {
+            if let ErrorKind::Wanted { expected, found } = &error.kind {
+                let expected = match *expected {
+                    "u32" => "a whole number",
+                    other => other,
+                };
+                let message = format!("`{key}`: expected {expected}, found {found}");
+                error.kind = ErrorKind::Custom(message.into());
+            }
+        }
+        value
     }
 
     /// A duration within bounds, both included.
@@ -157,7 +181,7 @@ impl<'de> Reader<'de> {
         least: SignedDuration,
         most: SignedDuration,
     ) -> Option<SignedDuration> {
-        let value = self.table.optional_s::<Text<SignedDuration>>(key)?;
+        let value = self.named(key, |table| table.optional_s::<Text<SignedDuration>>(key))?;
         if value.value.0 < least || value.value.0 > most {
             self.mistake(
                 value.span,
@@ -170,7 +194,7 @@ impl<'de> Reader<'de> {
 
     /// A whole number within bounds, both included.
     fn number(&mut self, key: &'static str, least: u32, most: u32) -> Option<u32> {
-        let value = self.table.optional_s::<u32>(key)?;
+        let value = self.named(key, |table| table.optional_s::<u32>(key))?;
         if value.value < least || value.value > most {
             self.mistake(
                 value.span,
@@ -482,12 +506,13 @@ impl<'de> Deserialize<'de> for ErrorRules {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let mut reader = Reader::new(value)?;
         let default = Self::default();
-        let factor = match reader.table.optional_s::<f64>("baseline_factor") {
-            Some(factor) if !(0.0..=1000.0).contains(&factor.value) => {
-                reader.mistake(factor.span, "`baseline_factor` must lie between 0 and 1000");
+        let key = "baseline_factor";
+        let factor = match reader.named(key, |table| table.optional_s::<Number>(key)) {
+            Some(factor) if !(0.0..=1000.0).contains(&factor.value.0) => {
+                reader.mistake(factor.span, format!("`{key}` must lie between 0 and 1000"));
                 None
             }
-            factor => factor.map(|factor| factor.value),
+            factor => factor.map(|factor| factor.value.0),
         };
         let rules = Self {
             threshold: reader

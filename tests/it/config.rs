@@ -82,6 +82,52 @@ pattern = "tick ("
     insta::assert_snapshot!(mistakes);
 }
 
+/// A whole number is a number, and one without a unit is no duration.
+#[test]
+fn numbers_and_durations_are_not_confused() {
+    let scheduler = "[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\n";
+    for (written, meant) in [("3", 3.0), ("3.0", 3.0), ("0", 0.0), ("2.5", 2.5)] {
+        let text = format!("{scheduler}[scheduler.errors]\nbaseline_factor = {written}\n");
+        let config = Config::parse(&text, "watchdog.toml").unwrap();
+        let factor = config.schedulers[0].errors.baseline_factor;
+        assert!((factor - meant).abs() < f64::EPSILON, "{written}: {factor}");
+    }
+    let text = format!(
+        "[alerts]\nremind_after = 3600\n{scheduler}stale_after = 300\n\
+         [scheduler.errors]\nthreshold = \"5\"\nbaseline_factor = \"3\"\n\
+         [[scheduler.job]]\nname = \"x\"\ncron = \"* * * * *\"\nevery = 20\ngrace = 5.0\n"
+    );
+    let mistakes = Config::parse(&text, "watchdog.toml").unwrap_err();
+    insta::assert_snapshot!(mistakes, @r#"
+    watchdog.toml:2:16: `remind_after`: expected a duration in quotes, such as "5m", found integer
+    watchdog.toml:6:15: `stale_after`: expected a duration in quotes, such as "5m", found integer
+    watchdog.toml:8:14: `threshold`: expected a whole number, found string
+    watchdog.toml:9:20: `baseline_factor`: expected a number, found string
+    watchdog.toml:13:9: `every`: expected a duration in quotes, such as "5m", found integer
+    watchdog.toml:14:9: `grace`: expected a duration in quotes, such as "5m", found float
+    "#);
+}
+
+/// What is near by its letters may be hours away.
+#[test]
+fn a_zone_is_suggested_only_by_a_name_of_a_place() {
+    let scheduler = "[[scheduler]]\nname = \"a\"\nlog_groups = [\"/ecs/a\"]\n";
+    for zone in ["JST", "jst", "BST", "+09:00", "UTC+9", "Tokyo"] {
+        let text = format!("{scheduler}timezone = \"{zone}\"\n");
+        let told = Config::parse(&text, "w").unwrap_err().to_string();
+        let expected = format!(
+            "w:4:13: `{zone}` is no time zone of the IANA database; name one, such as `Asia/Tokyo`"
+        );
+        assert_eq!(told, expected);
+    }
+    let text = format!("{scheduler}timezone = \"Amerika/New_York\"\n");
+    let told = Config::parse(&text, "w").unwrap_err().to_string();
+    assert!(
+        told.ends_with("; nearest valid name: `America/New_York`"),
+        "{told}"
+    );
+}
+
 #[test]
 fn mistakes_across_tables_are_told() {
     let scheduler = |name: &str, more: &str| {

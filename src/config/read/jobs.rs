@@ -61,7 +61,9 @@ impl<'de> Deserialize<'de> for JobTable {
         let mut reader = Reader::new(value)?;
         let name = reader.required_text::<NonEmpty>("name");
         let cron: Option<OneOrMore<Cron>> = reader.table.required("cron").ok();
-        let every = reader.table.optional_s::<Text<SignedDuration>>("every");
+        let every = reader.named("every", |table| {
+            table.optional_s::<Text<SignedDuration>>("every")
+        });
         if let Some(every) = &every
             && !divides_a_minute(every.value.0)
         {

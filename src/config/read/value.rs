@@ -3,9 +3,11 @@
 use jiff::SignedDuration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use toml_span::de_helpers::expected;
+use toml_span::value::ValueInner;
 use toml_span::{DeserError, Deserialize, Value};
 
-use super::{custom, hours, minutes, nearest};
+use super::{closest, custom, hours, minutes, nearest};
 use crate::config::{Cure, Endpoint, Language, ReplicaCure, StaleAfter};
 use crate::cron::Cron;
 use crate::line::{PatternKind, Preset};
@@ -15,6 +17,9 @@ const LONGEST_NAME: usize = 100;
 
 /// A value that is written as text and parsed.
 pub(super) trait FromText: Sized {
+    /// What is told to have been expected where there is no text.
+    const WANTED: &'static str = "a string";
+
     fn from_text(text: &str) -> Result<Self, String>;
 }
 
@@ -23,9 +28,24 @@ pub(super) struct Text<T>(pub T);
 impl<'de, T: FromText> Deserialize<'de> for Text<T> {
     fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
         let span = value.span;
-        let text = value.take_string(None)?;
+        let text = value.take_string(Some(T::WANTED))?;
         let parsed = T::from_text(&text).map_err(|message| custom(span, message))?;
         Ok(Self(parsed))
+    }
+}
+
+/// A number with or without a fraction.
+pub(super) struct Number(pub f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize(value: &mut Value<'de>) -> Result<Self, DeserError> {
+        match value.take() {
+            ValueInner::Float(number) => Ok(Self(number)),
+            // Beyond what fits exactly no bound is near.
+            #[expect(clippy::cast_precision_loss, reason = "see above")]
+            ValueInner::Integer(number) => Ok(Self(number as f64)),
+            other => Err(expected("a number", other, value.span).into()),
+        }
     }
 }
 
@@ -48,7 +68,7 @@ impl FromText for Name {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(plain) {
             return Err(format!(
-                "`{text}`: a scheduler's name has 1 to {LONGEST_NAME} letters, digits or `-`, `_`, `.`, `/`"
+                "`{text}`: a scheduler's name has 1 to {LONGEST_NAME} ASCII letters, digits or `-`, `_`, `.`, `/`"
             ));
         }
         Ok(Self(text.to_owned()))
@@ -89,7 +109,12 @@ impl FromText for Endpoint {
     }
 }
 
+/// A bare number does not say of what.
+const DURATION: &str = "a duration in quotes, such as \"5m\"";
+
 impl FromText for SignedDuration {
+    const WANTED: &'static str = DURATION;
+
     fn from_text(text: &str) -> Result<Self, String> {
         text.parse()
             .map_err(|_| format!("`{text}` is no duration (such as 90s, 5m, 1h 30m)"))
@@ -97,6 +122,8 @@ impl FromText for SignedDuration {
 }
 
 impl FromText for StaleAfter {
+    const WANTED: &'static str = DURATION;
+
     fn from_text(text: &str) -> Result<Self, String> {
         if text == "auto" {
             return Ok(Self::Auto);
@@ -113,21 +140,27 @@ impl FromText for StaleAfter {
 impl FromText for TimeZone {
     fn from_text(text: &str) -> Result<Self, String> {
         TimeZone::get(text).map_err(|_| {
-            let known: Vec<String> = jiff::tz::db()
-                .available()
-                .map(|name| name.to_string())
-                .collect();
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            let near = nearest(text, &known);
-            // The list of all zones would hide the mistake.
-            let near = if near.contains("valid names:") {
-                ""
-            } else {
-                &near
-            };
-            format!("`{text}` is no time zone of the IANA database{near}")
+            let remedy = zone_near(text).map_or_else(
+                || "; name one, such as `Asia/Tokyo`".to_owned(),
+                |zone| format!("; nearest valid name: `{zone}`"),
+            );
+            format!("`{text}` is no time zone of the IANA database{remedy}")
         })
     }
+}
+
+/// The name of a place that was misspelt. Abbreviations and offsets that differ by one letter are
+/// hours apart, so for them nothing is near.
+fn zone_near(text: &str) -> Option<String> {
+    if !text.contains('/') {
+        return None;
+    }
+    let known: Vec<String> = jiff::tz::db()
+        .available()
+        .map(|name| name.to_string())
+        .collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    closest(text, &known).map(str::to_owned)
 }
 
 impl FromText for Date {
