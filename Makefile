@@ -9,7 +9,7 @@
 #   make deny      licences, sources and TLS stack of all crates that the watchdog is built from
 #   make demo      the main job on the embedded default: no AWS, no network
 #   make bench     what starts, passes, lines, years and a thousand schedulers cost, beside what else there is
-#   make deploy    build for AWS and deploy, with questions
+#   make deploy    build for AWS and deploy, with questions; DEPLOY_ARCH=x86_64 instead of arm64
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -85,7 +85,8 @@ $(CARGO_TOOLS)/installed/%:
 lambda: $(SAM_ENV)/.installed
 	cargo lambda build --release $(CARGO_LAMBDA_ARCH) --bin scheduler-watchdog
 
-# `sam build` packs the bootstrap alone; a watchdog.toml beside this file goes with it.
+# `sam build` packs the bootstrap alone; a watchdog.toml beside this file goes with it. For this machine's processor:
+# what is deployed, `make deploy` builds.
 .PHONY: package
 package: lambda
 	$(SAM) build --parameter-overrides Architecture=$(ARCH)
