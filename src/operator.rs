@@ -1,6 +1,7 @@
 //! What a person changes in the store by hand: silences. The store is the one that passes use,
 //! and a change is written like theirs, only if nobody else wrote meanwhile.
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::condition::Condition;
@@ -129,6 +130,12 @@ pub async fn unsilence<W: World>(
     Ok(removed)
 }
 
+/// A time by a zone's clock, as lists of silences show it: `Tue 2026-11-24 12:40 JST`.
+pub fn moment(at: Timestamp, zone: &TimeZone) -> String {
+    let wall = at.to_zoned_datetime(zone.clone());
+    wall.strftime("%a %Y-%m-%d %H:%M %Z").to_string()
+}
+
 /// The silences of the schedulers as a table: those that are open, and the recurring ones that
 /// open within a week.
 ///
@@ -155,10 +162,7 @@ pub async fn silences<W: World>(
                 scheduler: scheduler.name.clone(),
                 error,
             })?;
-        let moment = |at: Timestamp| {
-            let wall = at.to_zoned_datetime(scheduler.timezone.clone());
-            wall.strftime("%a %Y-%m-%d %H:%M %Z").to_string()
-        };
+        let moment = |at| moment(at, &scheduler.timezone);
         let until = |at: Timestamp| {
             let left = at.duration_since(now).as_mins();
             format!("{} ({} h {:02} min left)", moment(at), left / 60, left % 60)

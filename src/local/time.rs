@@ -68,6 +68,15 @@ pub fn parse(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     zone.to_timestamp(date.to_datetime(Time::midnight())).ok()
 }
 
+/// Whether a text that [`parse`] reads says by itself which instant it means.
+pub fn is_absolute(text: &str) -> bool {
+    let text = text.trim();
+    match at_start(text) {
+        Some(found) => found.zone != Zone::Absent,
+        None => text.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
 /// Seconds since the epoch, as ECS gives times in JSON.
 pub(super) fn from_seconds(seconds: f64) -> Option<Timestamp> {
     let since = SignedDuration::try_from_secs_f64(seconds).ok()?;
@@ -257,6 +266,21 @@ mod tests {
             "99999999999999999999",
         ] {
             assert_eq!(parse(text, &tokyo), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_clock_or_a_day_alone_may_be_anywhere() {
+        for text in [
+            "2026-11-24T03:36:09Z",
+            " 2026-11-24 12:36:09+0900",
+            "24-Nov-2026 03:37:49 UTC",
+            "1795491369",
+        ] {
+            assert!(is_absolute(text), "{text}");
+        }
+        for text in ["2026-11-24T03:36:09", "2026-11-24 12:36:09.5", "2026-11-24"] {
+            assert!(!is_absolute(text), "{text}");
         }
     }
 

@@ -217,6 +217,19 @@ fn time_goes_on_after_the_last_line_only_if_it_is_said() {
     };
     assert_eq!(look("2026-11-24T03:41:00Z"), 0);
     assert_eq!(look("2026-11-24T04:30:00Z"), 2);
+    // Without an offset it is UTC, as scripts expect, and that is said.
+    let arguments = [
+        "replay",
+        "--logs",
+        "healthy.log",
+        "--until",
+        "2026-11-24 03:45:00",
+    ];
+    let run = desk.watchdog(&arguments);
+    assert_eq!(
+        (run.code, run.stderr.as_str()),
+        (0, "`2026-11-24 03:45:00` has no offset: taken as UTC\n")
+    );
 }
 
 #[test]

@@ -417,6 +417,28 @@ fn a_silence_is_added_listed_and_removed() {
 }
 
 #[test]
+fn an_end_without_an_offset_is_refused() {
+    let desk = desk();
+    let text = "2026-11-30 09:00:00";
+    let arguments = ["add", "--reason", "x", "--until", text];
+    let refused = format!("--until `{text}` has no offset; write ");
+    assert_eq!(
+        silence(&desk, &arguments).refused(),
+        format!("{refused}`2026-11-30T09:00:00+09:00` or `2026-11-30T09:00:00Z`\n")
+    );
+    assert!(!desk.path("state.json").exists(), "nothing was written");
+    // The end is told by the scheduler's clock.
+    let said = silence(&desk, &["add", "--reason", "x"]).ok();
+    assert!(said.contains(" JST: everything of web"), "{said}");
+
+    desk.file("watchdog.toml", CONFIG);
+    assert_eq!(
+        silence(&desk, &arguments).refused(),
+        format!("{refused}`2026-11-30T09:00:00Z`\n")
+    );
+}
+
+#[test]
 fn the_next_look_honours_a_silence_of_the_same_store() {
     let desk = desk();
     desk.file("watchdog.toml", CONFIG);

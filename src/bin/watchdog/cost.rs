@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use scheduler_watchdog::config::Config;
 use scheduler_watchdog::cost::Fleet;
 
-use crate::{Failure, Format, configuration, duration, moment, print, with_aws};
+use crate::{Failure, Format, configuration, duration, now, print, with_aws};
 
 #[derive(Args)]
 pub struct CostArgs {
@@ -70,7 +70,7 @@ pub fn run(args: CostArgs) -> Result<u8, Failure> {
 
 /// Gigabytes a month in each set of log groups.
 fn measure(config: &Config, over: SignedDuration) -> Result<BTreeMap<Vec<String>, f64>, Failure> {
-    let until = moment("now")?;
+    let until = now();
     with_aws(config, async |world| {
         let mut measured = BTreeMap::new();
         for scheduler in &config.schedulers {

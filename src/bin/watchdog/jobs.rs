@@ -14,7 +14,9 @@ use scheduler_watchdog::local::{Files, LocalWorld};
 use scheduler_watchdog::snapshot;
 use scheduler_watchdog::world::World;
 
-use super::{Failure, Format, Progress, configuration, moment, on_aws, print, runtime};
+use super::{
+    Failure, Format, Moment, Progress, configuration, moment, now, on_aws, print, runtime,
+};
 
 #[derive(Subcommand)]
 pub enum JobsCommand {
@@ -64,7 +66,7 @@ pub struct ListArgs {
     /// The time of the look: an RFC 3339 time, or `now` [default: now; for log files the time
     /// of their last event].
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    now: Option<Timestamp>,
+    now: Option<Moment>,
     /// Only this scheduler; may be repeated.
     #[arg(long = "scheduler", value_name = "NAME")]
     schedulers: Vec<String>,
@@ -118,7 +120,7 @@ fn import(args: ImportArgs) -> Result<u8, Failure> {
         print(&tables)?;
         return Ok(0);
     };
-    let drift = import::drift(scheduler, &list, moment("now")?);
+    let drift = import::drift(scheduler, &list, now());
     let lines: String = (drift.iter())
         .map(|drift| format!("{}: {}\n", drift.job, drift.what))
         .collect();
@@ -151,12 +153,13 @@ fn the_one<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Scheduler, 
 fn list(args: ListArgs) -> Result<u8, Failure> {
     let (config, _) = configuration(args.config.clone())?;
     let schedulers = config.select(&args.schedulers)?;
+    let at = args.now.as_ref().map(Moment::in_utc);
     if args.log_file.is_empty() && args.state.is_none() {
         let text = on_aws(&config, async |world| {
             listed(
                 world,
                 &schedulers,
-                args.now.unwrap_or_else(|| world.now()),
+                at.unwrap_or_else(|| world.now()),
                 args.format,
             )
             .await
@@ -171,10 +174,10 @@ fn list(args: ListArgs) -> Result<u8, Failure> {
     };
     let mut progress = Progress::new("looking");
     let world = LocalWorld::read(&config, &files, &mut |note| progress.tell(note))?;
-    let now = match (args.now, world.span()) {
+    let now = match (at, world.span()) {
         (Some(now), _) => now,
         (None, Some(span)) => span.arrived,
-        (None, None) => moment("now")?,
+        (None, None) => now(),
     };
     let text = runtime()?.block_on(async {
         if !args.log_file.is_empty() {

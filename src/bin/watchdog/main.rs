@@ -91,7 +91,7 @@ struct CheckArgs {
     /// their last event, because a file that was saved yesterday would otherwise always look
     /// like an outage since yesterday.
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "log_file")]
-    now: Option<Timestamp>,
+    now: Option<Moment>,
     /// Only this scheduler; may be repeated.
     #[arg(long = "scheduler", value_name = "NAME")]
     schedulers: Vec<String>,
@@ -116,12 +116,12 @@ struct ReplayArgs {
     service: Option<PathBuf>,
     /// The time of the first pass [default: the first event's, rounded up to a minute].
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    from: Option<Timestamp>,
+    from: Option<Moment>,
     /// No pass after this time. By default the last pass is the first one that sees the last
     /// event: whether the silence after it was an outage or only the end of the file is known
     /// if this says how far time went on.
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    until: Option<Timestamp>,
+    until: Option<Moment>,
     /// The time between passes.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
     every: SignedDuration,
@@ -151,14 +151,44 @@ enum ReplayFormat {
     Html,
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
-    if text == "now" {
-        #[expect(clippy::disallowed_methods, reason = "the user asks for the clock")]
-        return Ok(Timestamp::now());
+/// A time as it was given.
+#[derive(Clone)]
+struct Moment {
+    text: String,
+    /// In UTC where the text names no offset.
+    at: Timestamp,
+}
+
+impl Moment {
+    /// The time, which is said to be taken as UTC where it may be meant otherwise.
+    fn in_utc(&self) -> Timestamp {
+        if !self.is_absolute() {
+            eprintln!("`{}` has no offset: taken as UTC", self.text);
+        }
+        self.at
     }
-    local::time::parse(text, &TimeZone::UTC).ok_or_else(|| {
-        "expected a time such as 2026-11-24T03:36:09Z (UTC unless it says so)".into()
-    })
+
+    fn is_absolute(&self) -> bool {
+        self.text == NOW || local::time::is_absolute(&self.text)
+    }
+}
+
+const NOW: &str = "now";
+
+fn now() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "the user asks for the clock")]
+    Timestamp::now()
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    let at = if text == NOW {
+        Some(now())
+    } else {
+        local::time::parse(text, &TimeZone::UTC)
+    };
+    let at = at.ok_or("expected a time such as 2026-11-24T03:36:09Z (UTC unless it says so)")?;
+    let text = text.to_owned();
+    Ok(Moment { text, at })
 }
 
 fn duration(text: &str) -> Result<SignedDuration, String> {
@@ -296,8 +326,8 @@ fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
     };
     let mut progress = Progress::new("looking");
     let mut world = LocalWorld::read(config, &files, &mut |note| progress.tell(note))?;
-    let now = match (args.now, world.span()) {
-        (Some(now), _) => now,
+    let now = match (&args.now, world.span()) {
+        (Some(now), _) => now.in_utc(),
         (None, Some(span)) => span.arrived,
         (None, None) => return Err(Box::from("the log files hold no event; give --now")),
     };
@@ -324,12 +354,8 @@ const PRESENT: SignedDuration = SignedDuration::from_mins(5);
 
 /// Whether a look at that time is one at the present, of which health endpoints can tell.
 fn is_present(now: Timestamp) -> bool {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "endpoints are asked by the real clock"
-    )]
-    let clock = Timestamp::now();
-    clock.duration_since(now).abs() <= PRESENT
+    // Endpoints are asked by the real clock.
+    self::now().duration_since(now).abs() <= PRESENT
 }
 
 fn run_replay(args: ReplayArgs) -> Result<u8, Failure> {
@@ -346,8 +372,8 @@ fn run_replay(args: ReplayArgs) -> Result<u8, Failure> {
         state: None,
     };
     let options = replay::Options {
-        from: args.from,
-        until: args.until,
+        from: args.from.as_ref().map(Moment::in_utc),
+        until: args.until.as_ref().map(Moment::in_utc),
         every: args.every,
         format: match args.format {
             ReplayFormat::Text => replay::Format::Text,

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use scheduler_watchdog::condition::Condition;
 use scheduler_watchdog::config::{Config, Environment, Scheduler};
-use scheduler_watchdog::local::{Files, LocalWorld};
+use scheduler_watchdog::local::{self, Files, LocalWorld};
 use scheduler_watchdog::operator;
 use scheduler_watchdog::silence::{self, OneOff};
 use scheduler_watchdog::world::World;
 
-use super::{Failure, configuration, duration, moment, on_aws, print, runtime};
+use super::{Failure, Moment, configuration, duration, moment, now, on_aws, print, runtime};
 
 #[derive(Subcommand)]
 pub enum SilenceCommand {
@@ -52,9 +53,9 @@ pub struct AddArgs {
         allow_hyphen_values = true
     )]
     length: Option<SignedDuration>,
-    /// Until when: an RFC 3339 time.
+    /// Until when: an RFC 3339 time, with its offset.
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    until: Option<Timestamp>,
+    until: Option<Moment>,
     /// Why; shown wherever something is withheld.
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -99,9 +100,10 @@ pub fn run(command: SilenceCommand) -> Result<u8, Failure> {
 fn add(args: &AddArgs) -> Result<String, Failure> {
     let (config, _) = configuration(args.store.config.clone())?;
     let chosen = config.select(&args.store.schedulers)?;
-    let now = moment("now")?;
-    let until = match args.until {
-        Some(until) => until,
+    let now = now();
+    let until = match &args.until {
+        Some(until) if until.is_absolute() => until.at,
+        Some(until) => return Err(without_offset(&until.text, &chosen).into()),
         None => now.checked_add(args.length.unwrap_or(silence::DEFAULT))?,
     };
     let environment = Environment::of_process();
@@ -109,6 +111,26 @@ fn add(args: &AddArgs) -> Result<String, Failure> {
     let author = author.unwrap_or("unknown");
     let wanted = OneOff::new(now, until, &args.reason, author, args.condition)?;
     in_store(&config, &args.store, Wish::Add(&chosen, &wanted))
+}
+
+/// A silence that ends hours away from what was meant would hide an outage, so none is guessed.
+fn without_offset(text: &str, schedulers: &[&Scheduler]) -> String {
+    let written = |zone: &TimeZone, format: &str| {
+        let at = local::time::parse(text, zone)?;
+        let wall = at.to_zoned_datetime(zone.clone());
+        Some(format!("`{}`", wall.strftime(format)))
+    };
+    let own = (schedulers.first())
+        .map(|scheduler| &scheduler.timezone)
+        .filter(|zone| **zone != TimeZone::UTC)
+        .and_then(|zone| written(zone, "%Y-%m-%dT%H:%M:%S%:z"));
+    let meant: Vec<String> = (own.into_iter())
+        .chain(written(&TimeZone::UTC, "%Y-%m-%dT%H:%M:%SZ"))
+        .collect();
+    format!(
+        "--until `{text}` has no offset; write {}",
+        meant.join(" or ")
+    )
 }
 
 /// What is to be done in the store.
@@ -128,7 +150,7 @@ fn in_store(config: &Config, store: &StoreArgs, wish: Wish<'_>) -> Result<String
         ..Files::default()
     };
     let world = LocalWorld::read(config, &files, &mut |_| {})?;
-    world.set_now(moment("now")?);
+    world.set_now(now());
     runtime()?.block_on(fulfil(&world, wish))
 }
 
@@ -138,10 +160,11 @@ async fn fulfil<W: World>(world: &W, wish: Wish<'_>) -> Result<String, Failure> 
             operator::silence(world, schedulers, wanted).await?;
             let names: Vec<&str> = schedulers.iter().map(|s| s.name.as_str()).collect();
             let what = wanted.condition.map_or("everything", Condition::id);
+            let zone = (schedulers.first()).map_or(TimeZone::UTC, |s| s.timezone.clone());
             Ok(format!(
-                "silence {} until {:.0}: {what} of {}\n",
+                "silence {} until {}: {what} of {}\n",
                 wanted.id,
-                wanted.until,
+                operator::moment(wanted.until, &zone),
                 names.join(", "),
             ))
         }
