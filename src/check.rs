@@ -26,17 +26,26 @@ pub struct Look {
     /// What this look says, or has to say, and the newest message of every incident that is
     /// open.
     pub messages: Vec<Message>,
+    /// It was made at the log's end for want of another time, and so knows nothing of the time since.
+    pub ends_with_log: bool,
 }
 
 impl Look {
     /// For people: the report, then each message as a mail would show it.
     pub fn text(&self) -> String {
-        let mut text = format!(
-            "as of {:.0}\n{}",
-            self.report.at,
-            report::text(&self.report)
-        );
+        let mut text = format!("as of {:.0}\n", self.report.at);
+        if self.ends_with_log {
+            text.push_str(
+                "the log ends there; with --now now, a log that was just fetched tells whether the \
+                 scheduler still runs\n",
+            );
+        }
+        text.push_str(&report::text(&self.report));
         for message in &self.messages {
+            let at = message.notification.at;
+            if at < self.report.at {
+                let _ = write!(text, "\nThe last message about it, of {at:.0}:");
+            }
             let _ = write!(text, "\nSubject: {}\n\n{}", message.subject, message.text);
             if !text.ends_with('\n') {
                 text.push('\n');
@@ -125,7 +134,11 @@ pub async fn once(
         );
         messages.extend(planned);
     }
-    Look { report, messages }
+    Look {
+        report,
+        messages,
+        ends_with_log: false,
+    }
 }
 
 /// Looks once through a world that has its own clock, and changes nothing.
@@ -140,7 +153,11 @@ pub async fn live<W: World>(config: &Config, world: &W, schedulers: &[String]) -
     let messages = (report.schedulers.iter())
         .flat_map(|scheduler| planned(config, world.region(), scheduler))
         .collect();
-    Look { report, messages }
+    Look {
+        report,
+        messages,
+        ends_with_log: false,
+    }
 }
 
 /// The messages that a dry run decided to send.
@@ -180,6 +197,7 @@ pub async fn remembered(
     Look {
         report,
         messages: world.take_published(),
+        ends_with_log: false,
     }
 }
 

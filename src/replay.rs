@@ -108,6 +108,8 @@ pub struct Schedule {
     pub from: Timestamp,
     /// The last pass.
     pub last: Timestamp,
+    /// The end of the logs, where nobody said how far time went on.
+    pub log_ends: Option<Timestamp>,
     every: SignedDuration,
 }
 
@@ -125,9 +127,9 @@ impl Schedule {
         let from = (options.from)
             .or_else(|| span.map(|span| whole_minute(span.first)))
             .ok_or(ReplayError::NoEvents)?;
-        let (until, ends_with_logs) = match (options.until, span) {
-            (Some(until), _) => (until, false),
-            (None, Some(span)) => (span.arrived.max(from), true),
+        let (until, log_ends) = match (options.until, span) {
+            (Some(until), _) => (until, None),
+            (None, Some(span)) => (span.arrived.max(from), Some(span.arrived)),
             (None, None) => return Err(ReplayError::NoEvents),
         };
         if until < from {
@@ -137,7 +139,7 @@ impl Schedule {
             return Err(ReplayError::TooLong { from, until });
         }
         let (length, step) = (until.duration_since(from).as_millis(), every.as_millis());
-        let passes = if ends_with_logs {
+        let passes = if log_ends.is_some() {
             length.div_euclid(step) + i128::from(length % step > 0)
         } else {
             length / step
@@ -147,7 +149,12 @@ impl Schedule {
             return Err(too_many);
         };
         match from.checked_add(every * passes) {
-            Ok(last) if i64::from(passes) < MOST_PASSES => Ok(Self { from, last, every }),
+            Ok(last) if i64::from(passes) < MOST_PASSES => Ok(Self {
+                from,
+                last,
+                log_ends,
+                every,
+            }),
             _ => Err(too_many),
         }
     }
@@ -160,7 +167,9 @@ impl Schedule {
 
     /// The passes.
     pub fn times(&self) -> impl Iterator<Item = Timestamp> + use<> {
-        let Self { from, last, every } = *self;
+        let Self {
+            from, last, every, ..
+        } = *self;
         std::iter::successors(Some(from), move |at| at.checked_add(every).ok())
             .take_while(move |at| *at <= last)
     }

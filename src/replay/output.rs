@@ -224,6 +224,13 @@ impl<'o> Output<'o> {
                 summary.resolved,
                 count(summary.restarts, "restart", "restarts"),
             )?;
+            if let Some(end) = schedule.log_ends {
+                writeln!(
+                    self.out,
+                    "the log ends at {end:.0}: whether the scheduler went on after that is not known \
+                     without --until"
+                )?;
+            }
         }
         self.out.flush()
     }

@@ -335,7 +335,7 @@ fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
         world.set_present(now);
     }
     let runtime = runtime()?;
-    let look = if args.state.is_some() {
+    let mut look = if args.state.is_some() {
         runtime.block_on(check::remembered(config, &world, &args.schedulers, now))
     } else {
         runtime.block_on(check::once(
@@ -346,6 +346,7 @@ fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
             &mut |done, of| progress.show(done, of),
         ))
     };
+    look.ends_with_log = args.now.is_none() && !is_present(now);
     Ok(look)
 }
 

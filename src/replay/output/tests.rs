@@ -85,6 +85,7 @@ fn written(format: Format) -> String {
     let schedule = Schedule {
         from: at(),
         last: at() + SignedDuration::from_mins(10),
+        log_ends: Some(at() + SignedDuration::from_secs(367)),
         every: SignedDuration::from_mins(5),
     };
     let summary = Summary {
