@@ -124,6 +124,14 @@ impl LocalWorld {
         }
     }
 
+    /// Tries whether what is to be remembered can be written.
+    ///
+    /// # Errors
+    /// The state file, or one beside it, cannot be written.
+    pub fn try_to_remember(&self) -> std::io::Result<()> {
+        self.store.try_to_write()
+    }
+
     /// Sets the clock.
     pub fn set_now(&self, now: Timestamp) {
         self.clock.set(now);

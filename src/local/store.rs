@@ -38,6 +38,17 @@ struct Item {
 }
 
 impl Store {
+    /// Tries whether a state could be saved.
+    pub fn try_to_write(&self) -> io::Result<()> {
+        let Self::File(path) = self else {
+            return Ok(());
+        };
+        let _lock = lock(path)?;
+        let draft = beside(path, ".new");
+        File::create(&draft)?;
+        fs::remove_file(&draft)
+    }
+
     pub fn load(&self, scheduler: &str) -> Result<(State, Version), StoreError> {
         match self {
             Self::Memory(states) => Ok(states.borrow().get(scheduler).cloned().unwrap_or_default()),
@@ -91,9 +102,7 @@ fn save(
     now: Timestamp,
 ) -> Result<Version, StoreError> {
     let failed = |error| call(path, "written", &error);
-    // The file itself cannot be locked, because it is replaced.
-    let lock = File::create(beside(path, ".lock")).map_err(failed)?;
-    lock.lock().map_err(failed)?;
+    let _lock = lock(path).map_err(failed)?;
 
     let mut document = read(path)?;
     let current = document.schedulers.get(scheduler);
@@ -123,6 +132,14 @@ fn save(
     file.sync_all().map_err(failed)?;
     fs::rename(&draft, path).map_err(failed)?;
     Ok(version + 1)
+}
+
+/// Keeps others from writing until it is dropped. The file itself cannot be locked, because it is
+/// replaced.
+fn lock(path: &Path) -> io::Result<File> {
+    let lock = File::create(beside(path, ".lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// A file of the same name with an ending, in the same directory.

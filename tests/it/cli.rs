@@ -282,6 +282,18 @@ fn looks_that_are_remembered_make_one_alert() {
 }
 
 #[test]
+fn a_look_that_cannot_be_remembered_is_refused() {
+    let desk = desk();
+    desk.file("file", "");
+    for state in ["no/such/state.json", "file/state.json"] {
+        let arguments = ["check", "--log-file", "dead.log", "--state", state];
+        let complaint = desk.watchdog(&arguments).refused();
+        let begin = format!("--state {state} cannot be written: ");
+        assert!(complaint.starts_with(&begin), "{complaint}");
+    }
+}
+
+#[test]
 fn a_look_writes_nothing_unless_it_is_asked_to() {
     let desk = desk();
     let names = |path: &Path| {

@@ -326,6 +326,12 @@ fn from_files(config: &Config, args: &CheckArgs) -> Result<Look, Failure> {
     };
     let mut progress = Progress::new("looking");
     let mut world = LocalWorld::read(config, &files, &mut |note| progress.tell(note))?;
+    if let Some(state) = &args.state {
+        // A look that cannot be remembered decides nothing, and would seem to be well.
+        world
+            .try_to_remember()
+            .map_err(|error| format!("--state {} cannot be written: {error}", state.display()))?;
+    }
     let now = match (&args.now, world.span()) {
         (Some(now), _) => now.in_utc(),
         (None, Some(span)) => span.arrived,
