@@ -48,6 +48,8 @@ pub(super) struct View {
     /// What to say where no cause is proven.
     unknown: String,
     proof: Vec<String>,
+    /// The heading of the proof.
+    proof_label: String,
     /// The runs that the trouble cost, once it is over.
     missed: Vec<String>,
     handling: String,
@@ -134,6 +136,7 @@ impl View {
                 speaker.say(&["condition", condition, "unknown"], none())
             },
             proof: say_facts(&proof, &speaker),
+            proof_label: label("proof"),
             missed: say_facts(&missed, &speaker),
             handling: say_handling("long"),
             gates: match &notification.handling {

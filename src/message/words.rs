@@ -75,6 +75,7 @@ impl Speaker {
         env.add_filter("about", |seconds: i64| {
             span(seconds, words, Precision::Rounded)
         });
+        env.add_filter("during", |span: String| during(span, words));
         let known = context! { t => words.value(), ..known };
         Self { words, env, known }
     }
@@ -159,6 +160,17 @@ fn span(seconds: i64, words: &Words, precision: Precision) -> String {
     parts.join(word("gap"))
 }
 
+/// The length of time that something lasts. What ends so already, such as 時間, is not given the
+/// ending again.
+fn during(span: String, words: &Words) -> String {
+    let ending = words.template(&["span", "during"]).unwrap_or_default();
+    if span.ends_with(ending) {
+        span
+    } else {
+        span + ending
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +190,25 @@ mod tests {
             assert_eq!(span(seconds, &EN, Precision::Exact), exact);
             assert_eq!(span(seconds, &EN, Precision::Rounded), rounded);
             assert_eq!(span(seconds, &JA, Precision::Exact), japanese);
+        }
+    }
+
+    #[test]
+    fn lasting_spans() {
+        for (seconds, japanese) in [
+            (45, "45 秒間"),
+            (600, "10 分間"),
+            (3_600, "1 時間"),
+            (5_400, "1 時間 30 分間"),
+            (86_400, "1 日間"),
+            (97_200, "1 日 3 時間"),
+        ] {
+            assert_eq!(
+                during(span(seconds, &JA, Precision::Rounded), &JA),
+                japanese
+            );
+            let english = span(seconds, &EN, Precision::Rounded);
+            assert_eq!(during(english.clone(), &EN), english);
         }
     }
 
