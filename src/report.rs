@@ -121,6 +121,10 @@ pub fn text(report: &Report) -> String {
                 let _ = writeln!(text, "{}: could not be judged", scheduler.name);
             }
         }
+        // The decision may rest on what was not seen, and says so then.
+        let unseen: Vec<&String> = (scheduler.unseen.iter())
+            .filter(|why| !text.contains(why.as_str()))
+            .collect();
         let mut say = |line: String| {
             let _ = writeln!(text, "  {line}");
         };
@@ -142,7 +146,7 @@ pub fn text(report: &Report) -> String {
                 scheduler.undelivered
             ));
         }
-        for why in &scheduler.unseen {
+        for why in unseen {
             say(format!("not seen: {why}"));
         }
         for problem in &scheduler.problems {
@@ -160,7 +164,13 @@ pub fn text(report: &Report) -> String {
             );
         }
         Some(Observed::Unknown(error)) => {
-            let _ = writeln!(text, "subscriptions to the alerts not seen: {error}");
+            let error = error.to_string();
+            let why = if text.contains(&error) {
+                ", for the same reason".to_owned()
+            } else {
+                format!(": {error}")
+            };
+            let _ = writeln!(text, "subscriptions to the alerts not seen{why}");
         }
         None => {}
     }

@@ -92,12 +92,8 @@ impl Call<'_> {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let detail = if code.is_empty() {
-            let why = chain(error);
-            format!(
-                "no AWS credentials for {} ({why}): set AWS_PROFILE, or give the function a role",
-                self.action
-            )
+        let detail = if matches!(error, SdkError::DispatchFailure(_)) {
+            no_credentials(&causes(error)).to_owned()
         } else if is_about_credentials(code) {
             format!(
                 "AWS does not accept the credentials for {} ({code}): renew them",
@@ -117,6 +113,18 @@ impl Call<'_> {
             format!("{action} on {thing} is denied ({why}): allow {action} to the watchdog's role")
         };
         CallError::new(Obstacle::Denied, bounded(&detail))
+    }
+}
+
+/// What is to be done where nothing could be signed. That is the same for every call, and the SDK's own
+/// words tell of all the places where it looked. No word here stands before a colon: what follows
+/// "credentials:" is hidden from people.
+fn no_credentials(why: &str) -> &'static str {
+    if why.contains("expired") {
+        "the AWS credentials have expired; renew them (`aws sso login`)"
+    } else {
+        "there are no AWS credentials; set AWS_PROFILE (after `aws sso login`), or AWS_ACCESS_KEY_ID \
+         and AWS_SECRET_ACCESS_KEY, or give the function a role"
     }
 }
 
@@ -414,7 +422,8 @@ mod tests {
         // RunTask is refused for the role that it would pass.
         let said = "User: u is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/task";
         insta::assert_snapshot!(judged(400, "AccessDeniedException", said), @"denied: iam:PassRole on arn:aws:iam::1:role/task is denied (access denied): allow iam:PassRole to the watchdog's role");
-        // Where AWS says nothing, the call itself is named.
+        // Where AWS says nothing, the call itself is named, also if somebody between says no.
+        insta::assert_snapshot!(judged(403, "", ""), @"denied: ecs:UpdateService on service `app` in cluster `main` is denied (access denied): allow ecs:UpdateService to the watchdog's role");
         insta::assert_snapshot!(judged(403, "AccessDenied", ""), @"denied: ecs:UpdateService on service `app` in cluster `main` is denied (access denied): allow ecs:UpdateService to the watchdog's role");
     }
 
@@ -433,7 +442,20 @@ mod tests {
         insta::assert_snapshot!(fault(&Fault::timeout_error("operation timeout (all attempts) occurred after 15s")), @"timed out: ecs:UpdateService on service `app` in cluster `main` got no answer in time (request has timed out: operation timeout (all attempts) occurred after 15s): the next pass tries again");
         insta::assert_snapshot!(fault(&Fault::dispatch_failure(ConnectorError::timeout("connect".into()))), @"timed out: ecs:UpdateService on service `app` in cluster `main` got no answer in time (dispatch failure: timeout: connect): the next pass tries again");
         insta::assert_snapshot!(fault(&Fault::dispatch_failure(ConnectorError::io("connection refused".into()))), @"failed: ecs:UpdateService on service `app` in cluster `main` failed (dispatch failure: io error: connection refused): the next pass tries again");
-        insta::assert_snapshot!(fault(&Fault::dispatch_failure(ConnectorError::other("no providers in chain provided credentials".into(), None))), @"denied: no AWS credentials for ecs:UpdateService (dispatch failure: other: no providers in chain provided credentials): set AWS_PROFILE, or give the function a role");
+        let unsigned = |why: &str| {
+            let told = fault(&Fault::dispatch_failure(ConnectorError::other(
+                why.into(),
+                None,
+            )));
+            assert_eq!(
+                crate::message::safe::evidence(&told),
+                told,
+                "nothing is hidden"
+            );
+            told
+        };
+        insta::assert_snapshot!(unsigned("no providers in chain provided credentials"), @"denied: there are no AWS credentials; set AWS_PROFILE (after `aws sso login`), or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the function a role");
+        insta::assert_snapshot!(unsigned("credentials: the SSO session has expired"), @"denied: the AWS credentials have expired; renew them (`aws sso login`)");
         insta::assert_snapshot!(fault(&Fault::construction_failure("no cluster")), @"refused: ecs:UpdateService on service `app` in cluster `main` in ap-northeast-1 is refused (failed to construct request: no cluster): check [scheduler.ecs]");
     }
 
