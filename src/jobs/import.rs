@@ -420,13 +420,38 @@ pub fn drift(scheduler: &Scheduler, list: &List, now: Timestamp) -> Vec<Drift> {
     }
     for group in &groups {
         let known = (scheduler.jobs.iter()).any(|job| is_of(job, group.first));
-        if !known && !group.first.is_closure {
-            let expressions = group.expressions().join(", ");
-            add(
-                &group.first.name,
-                format!("is in the list ({expressions}), not in the configuration"),
-            );
+        if known || group.first.is_closure {
+            continue;
         }
+        let expressions = group.expressions().join(", ");
+        add(
+            &group.first.name,
+            format!("is in the list ({expressions}), not in the configuration"),
+        );
+    }
+    let closures: Vec<&Listed> = (list.jobs.iter())
+        .filter(|listed| listed.is_closure)
+        .collect();
+    let is_known = |closure: &&Listed| (scheduler.jobs.iter()).any(|job| is_of(job, closure));
+    match closures.as_slice() {
+        [] => {}
+        some if some.iter().any(is_known) => {}
+        [one] => add(
+            &one.name,
+            format!(
+                "is in the list ({}), not in the configuration; its lines say {CLOSURE} \
+                 (->name('…') gives it a name of its own)",
+                one.cron.expression()
+            ),
+        ),
+        several => add(
+            CLOSURE,
+            format!(
+                "{} closures without a name are in the list, not in the configuration, and cannot be \
+                 told apart in the log: give each ->name('…')",
+                several.len()
+            ),
+        ),
     }
     drift
 }

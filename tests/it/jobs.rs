@@ -171,6 +171,35 @@ match = { regex = "^report:send .*--weekly" }
 }
 
 #[test]
+fn a_closure_that_is_not_configured_has_drifted() {
+    let desk = desk();
+    let closure = r#"{"expression":"* * * * *","command":"Closure at: routes/console.php:31"}"#;
+    let check = |list: &str, jobs: &str| {
+        desk.file("watchdog.toml", &format!("{CONFIG}{jobs}"))
+            .file("list.json", list);
+        desk.watchdog(&["jobs", "import", "list.json", "--check"])
+    };
+    let one = check(&format!("[{closure}]"), "");
+    assert_eq!(
+        (one.code, one.stdout.as_str()),
+        (
+            1,
+            "Closure at: routes/console.php:31: is in the list (* * * * *), not in the configuration; \
+             its lines say Callback (->name('…') gives it a name of its own)\n"
+        )
+    );
+    let other = closure.replace(":31", ":40");
+    let list = format!("[{closure},{other}]");
+    assert_eq!(
+        check(&list, "").stdout,
+        "Callback: 2 closures without a name are in the list, not in the configuration, and cannot be \
+         told apart in the log: give each ->name('…')\n"
+    );
+    let jobs = "[[scheduler.job]]\nname = \"Callback\"\ncron = \"* * * * *\"\n";
+    assert_eq!(check(&list, jobs).code, 0);
+}
+
+#[test]
 fn what_is_no_list_is_refused_and_nothing_is_written() {
     let desk = desk();
     let cases = [
