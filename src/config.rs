@@ -19,6 +19,7 @@ pub use environment::{Environment, Origin, load, origin};
 pub(crate) use read::nearest;
 pub use shard::Shard;
 
+use crate::encoding;
 use crate::job::Job;
 use crate::line::Preset;
 use crate::silence::Recurring;
@@ -278,7 +279,12 @@ impl Config {
     /// It cannot be read, or all mistakes in it with their places.
     pub fn read(file: &Path) -> Result<Self, Mistakes> {
         let name = file.display().to_string();
-        match std::fs::read_to_string(file) {
+        let bytes = std::fs::read(file)
+            .map_err(|error| Mistakes::at(&name, format!("cannot be read: {error}")))?;
+        if encoding::is_utf_16(&bytes) {
+            return Err(Mistakes::at(name, encoding::UTF_16));
+        }
+        match String::from_utf8(bytes) {
             Ok(text) => Self::parse(&text, &name),
             Err(error) => Err(Mistakes::at(name, format!("cannot be read: {error}"))),
         }

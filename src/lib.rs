@@ -31,6 +31,7 @@
 //! | [`jobs`] | job tables from the application's list or from logs, and how each job stands |
 //! | [`operator`] | what a person changes in the state: silences |
 //! | [`cost`] | what a month costs, from the prices in `src/cost` |
+//! | [`encoding`] | what is no UTF-8 |
 //! | `data` | the data files of this crate, made JSON by `build.rs` |
 //! | `table` | tables for people on a terminal |
 //! | [`lambda`], [`metrics`], [`report`], [`check`], [`replay`] | the shells around it |
@@ -57,6 +58,7 @@ pub mod cron;
 mod data;
 pub mod decide;
 pub mod due;
+pub mod encoding;
 mod hash;
 pub mod health;
 pub mod history;

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::time;
+use crate::encoding;
 use crate::line::LogEvent;
 
 /// How much of a message is kept, in bytes. The line reader looks at 16 KiB of a line.
@@ -183,12 +184,8 @@ pub fn read(
     if first.starts_with(b"\x1f\x8b") {
         return Err(LogError::format(source, 1, "it is compressed with gzip"));
     }
-    if first.starts_with(b"\xff\xfe") || first.starts_with(b"\xfe\xff") {
-        return Err(LogError::format(
-            source,
-            1,
-            "it is encoded in UTF-16, not UTF-8",
-        ));
+    if encoding::is_utf_16(&first) {
+        return Err(LogError::format(source, 1, encoding::UTF_16));
     }
     let mut collect = Collect::new(source, sink);
     if looks_like_json(&first) {

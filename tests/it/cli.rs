@@ -195,6 +195,24 @@ fn input_that_cannot_be_used_is_named() {
     assert!(complaint.contains("`web`"), "{complaint}");
 }
 
+/// As PowerShell's `>` writes them.
+#[test]
+fn files_in_utf_16_are_called_so() {
+    let desk = desk();
+    std::fs::write(desk.path("wide"), b"\xff\xfe[\x00\r\x00\n\x00").unwrap();
+    for arguments in [
+        &["config", "check", "wide"][..],
+        &["jobs", "import", "wide"],
+        &["check", "--log-file", "wide"],
+    ] {
+        let complaint = desk.watchdog(arguments).refused();
+        assert!(
+            complaint.contains(": it is encoded in UTF-16, not UTF-8"),
+            "{complaint}"
+        );
+    }
+}
+
 #[test]
 fn a_living_scheduler_is_ok() {
     let run = desk().watchdog(&["check", "--log-file", "healthy.log"]);

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::check;
 use scheduler_watchdog::config::{Config, Scheduler};
+use scheduler_watchdog::encoding;
 use scheduler_watchdog::jobs::suggest::Observed;
 use scheduler_watchdog::jobs::{import, list, suggest};
 use scheduler_watchdog::local::{Files, LocalWorld};
@@ -108,6 +109,9 @@ fn import(args: ImportArgs) -> Result<u8, Failure> {
         })
     };
     read.map_err(|error| format!("{name}: cannot be read: {error}"))?;
+    if encoding::is_utf_16(&text) {
+        return Err(format!("{name}: {}", encoding::UTF_16).into());
+    }
     let text = String::from_utf8_lossy(&text);
     let list = import::read(&text).map_err(|error| format!("{name}: {error}"))?;
     let wanted = args.check || args.scheduler.is_some() || args.config.is_some();
