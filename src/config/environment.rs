@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{Config, Endpoint, Mistakes, read};
+use super::{Config, Endpoint, Mistake, Mistakes, read};
 
 /// The environment variables that the program knows, read once at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,6 +106,12 @@ const VARIABLES: [(&str, &str, Shape); 24] = [
     ),
 ];
 
+/// Variables that are no part of the configuration's document.
+const OTHERS: [&str; 3] = ["WATCHDOG_CONFIG", "WATCHDOG_TABLE", "WATCHDOG_LOG"];
+
+/// How the names of all begin.
+const PREFIX: &str = "WATCHDOG_";
+
 /// How a variable's text becomes a TOML value.
 #[derive(Clone, Copy)]
 enum Shape {
@@ -160,6 +166,41 @@ impl Environment {
             let name = lines.get(line.saturating_sub(1)).copied().flatten();
             name.unwrap_or("environment").to_owned()
         })
+        .map_err(|mut mistakes| {
+            for Mistake { message, .. } in &mut mistakes.0 {
+                if let Some(variable) = missing(message) {
+                    *message = format!("{variable} is missing");
+                }
+            }
+            mistakes
+        })
+    }
+
+    /// Finds variables whose names are misspelt, which would be ignored.
+    ///
+    /// # Errors
+    /// All that are nearly one of the program's own. Others are somebody else's, such as systemd's
+    /// `WATCHDOG_USEC`.
+    fn check_names(&self) -> Result<(), Mistakes> {
+        let known: Vec<&str> = (VARIABLES.iter().map(|(name, ..)| *name))
+            .chain(OTHERS)
+            .filter_map(|name| name.strip_prefix(PREFIX))
+            .collect();
+        let misspelt: Vec<Mistake> = (self.variables.iter())
+            .filter_map(|(variable, _)| {
+                let name = variable.strip_prefix(PREFIX)?;
+                let meant = read::closest(name, &known).filter(|meant| *meant != name)?;
+                Some(Mistake {
+                    place: variable.clone(),
+                    message: format!("unknown variable; nearest valid name: `{PREFIX}{meant}`"),
+                })
+            })
+            .collect();
+        if misspelt.is_empty() {
+            Ok(())
+        } else {
+            Err(Mistakes(misspelt))
+        }
     }
 
     /// Fills in what a file leaves to the deployment: the alert topic and the dead man's switch.
@@ -221,6 +262,14 @@ impl Environment {
     }
 }
 
+/// The variable whose absence a mistake tells of, by its key in the file.
+fn missing(message: &str) -> Option<&'static str> {
+    let key = message.strip_prefix('`')?.strip_suffix("` is missing")?;
+    (VARIABLES.iter())
+        .find(|(_, path, _)| path.rsplit('.').next() == Some(key))
+        .map(|(variable, ..)| *variable)
+}
+
 /// The headers that lead to `table`; the scheduler's own is an array's element and is opened
 /// once.
 fn headers(open: &str, table: &str) -> Vec<String> {
@@ -242,9 +291,10 @@ fn quoted(text: &str) -> String {
 /// Reads the configuration from where it is.
 ///
 /// # Errors
-/// It cannot be read, all mistakes in it, or it is in the SSM Parameter Store, where only
+/// A variable is misspelt, it cannot be read, all mistakes in it, or it is in the SSM Parameter Store, where only
 /// [`Aws::fetch`](crate::aws::Aws::fetch) can get it.
 pub fn load(origin: &Origin, environment: &Environment) -> Result<Config, Mistakes> {
+    environment.check_names()?;
     let config = match origin {
         Origin::Variables => environment.config(),
         Origin::Text { name, text } => Config::parse(text, name),

@@ -51,7 +51,7 @@ pub fn nearest(given: &str, known: &[&str]) -> String {
 }
 
 /// The name that is close enough to be what was meant.
-fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     (known.iter())
         .map(|name| (strsim::damerau_levenshtein(given, name), *name))
         .min_by_key(|(distance, _)| *distance)

@@ -337,6 +337,36 @@ fn mistakes_in_variables_carry_the_variables_names() {
 }
 
 #[test]
+fn variables_that_are_missing_or_misspelt_are_named() {
+    let groups = ("WATCHDOG_LOG_GROUPS", "/ecs/a");
+    let told = |variables: &[(&str, &str)]| {
+        let environment = environment(&[&[groups], variables].concat());
+        load(&Origin::Variables, &environment).map_or_else(|told| told.to_string(), |_| "ok".into())
+    };
+    assert_eq!(told(&[]), "environment: WATCHDOG_SCHEDULER is missing");
+    let named = ("WATCHDOG_SCHEDULER", "a");
+    assert_eq!(
+        told(&[
+            named,
+            ("WATCHDOG_TIMEZON", "Asia/Tokyo"),
+            ("WATCHDOG_TABEL", "t")
+        ]),
+        "WATCHDOG_TIMEZON: unknown variable; nearest valid name: `WATCHDOG_TIMEZONE`\n\
+         WATCHDOG_TABEL: unknown variable; nearest valid name: `WATCHDOG_TABLE`"
+    );
+    // What is like none is not the program's, and what is empty is not set.
+    let others = [
+        named,
+        ("WATCHDOG_USEC", "30000000"),
+        ("WATCHDOG_PID", "1"),
+        ("WATCHDOG_LOG", "debug"),
+        ("WATCHDOG_TABLE", "t"),
+        ("WATCHDOG_TIMEZON", ""),
+    ];
+    assert_eq!(told(&others), "ok");
+}
+
+#[test]
 fn the_configuration_is_looked_for_where_it_was_put() {
     let packed = |there: bool| move |_: &std::path::PathBuf| there;
     let inline = environment(&[("WATCHDOG_CONFIG", "[[scheduler]]\nname = \"a\"")]);
