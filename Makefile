@@ -1,6 +1,6 @@
 # Everything a fresh machine with Rust (cargo) and Python 3 needs.
 #
-#   make test      all checks and all tests; the first run installs the tools and takes several minutes
+#   make test      all checks and all tests; the first run installs the tools and takes about half an hour
 #   make simulate  11,000 seeded worlds of 30 days drive the watchdog; SEEDS=… for more or fewer
 #   make proof     everything that proves what is promised, at length, and one table; PARTS=… for some of it
 #   make mutants   breaks the pure core in thousands of small ways and names those that no test notices
@@ -148,7 +148,7 @@ FIRST_SEED ?= 1
 simulate:
 	cargo test --test sim -- --seeds $(SEEDS) --first $(FIRST_SEED)
 
-# Takes three quarters of an hour on two cores; MUTANTS_SHARD=1/8 tries a part that is drawn by chance,
+# Took 14 minutes on two cores (2026-11-29), beside what it builds first; MUTANTS_SHARD=1/8 tries a part that is drawn by chance,
 # MUTANTS_FILES='src/judge*' some files, MUTANTS_FLAGS=--go-on goes on with the run before, --again too, with new tests:
 # see tools/mutants.py.
 MUTANTS_SHARD ?= 1/1
