@@ -137,19 +137,23 @@ impl Window {
 
     /// Whether some moment lies in both.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let dates = match (self.from.max(other.from), earlier(self.until, other.until)) {
-            (Some(from), Some(until)) => from <= until,
-            _ => true,
-        };
-        let weekdays = self.weekdays.is_empty()
-            || other.weekdays.is_empty()
-            || self.weekdays.iter().any(|day| other.weekdays.contains(day));
+        let from = self.from.max(other.from);
+        let until = earlier(self.until, other.until);
+        // Without an end on one side, any week will do.
+        let first = from.or(until).unwrap_or(Date::constant(2000, 1, 1));
+        let week = first.series(1.day()).take(7);
+        let mut days = week.filter(|day| from.is_none() || until.is_none_or(|until| *day <= until));
+        let days = days.any(|day| {
+            [self, other].iter().all(|window| {
+                window.weekdays.is_empty() || window.weekdays.contains(&day.weekday())
+            })
+        });
         let hours = match (self.between, other.between) {
             // Two spans of a circle overlap where one of them holds the other's beginning.
             (Some(a), Some(b)) => is_within(a, b.0) || is_within(b, a.0),
             _ => true,
         };
-        dates && weekdays && hours
+        days && hours
     }
 }
 

@@ -262,6 +262,39 @@ fn the_next_window_is_found_however_far_it_is() {
     }
 }
 
+/// A Tuesday is no Sunday.
+#[test]
+fn days_overlap_where_a_day_is_in_both() {
+    use Weekday::{Monday, Sunday, Tuesday};
+    let window = |from: Option<i8>, until: Option<i8>, weekdays: &[Weekday]| Window {
+        from: from.map(|day| Date::constant(2026, 10, day)),
+        until: until.map(|day| Date::constant(2026, 10, day)),
+        weekdays: weekdays.to_vec(),
+        ..Window::default()
+    };
+    let tuesday = window(Some(6), Some(6), &[]);
+    for (other, expected) in [
+        (window(None, None, &[Sunday]), false),
+        (window(None, None, &[Sunday, Tuesday]), true),
+        (window(Some(7), None, &[]), false),
+        (window(None, Some(5), &[]), false),
+        (window(Some(1), Some(6), &[Monday]), false),
+        (window(Some(1), Some(6), &[Tuesday]), true),
+    ] {
+        for overlaps in [tuesday.overlaps(&other), other.overlaps(&tuesday)] {
+            assert_eq!(overlaps, expected, "{other:?}");
+        }
+    }
+    let sundays = window(Some(1), None, &[Sunday]);
+    assert!(sundays.overlaps(&window(None, None, &[])));
+    assert!(
+        !sundays.overlaps(&window(None, Some(3), &[Sunday])),
+        "the first is the 4th"
+    );
+    assert!(!sundays.overlaps(&window(None, None, &[Monday])));
+    assert!(window(None, Some(3), &[Monday]).overlaps(&window(None, Some(1), &[Monday])));
+}
+
 #[test]
 fn spans_of_hours_overlap_if_one_begins_in_the_other() {
     for (one, other, expected) in [

@@ -185,6 +185,10 @@ async fn the_world_of_aws_asks_while_there_is_time_for_looks() {
 /// The certificates that the system trusts decide, and a server that they do not vouch for is not
 /// believed.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an endpoint tells of the present only"
+)]
 fn an_endpoint_over_tls_is_asked_if_its_certificate_is_trusted() {
     // Silent since seven minutes ago, so that the look of the present is the first to tell.
     let now = Timestamp::now();
