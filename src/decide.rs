@@ -145,8 +145,10 @@ pub fn decide_on(
                 news.push(incident::say(incident, outcome.occasion, now));
             }
             // Nobody is told of it any more, and it came back.
-            _ if outcome.occasion == Occasion::LockedOut => next.restarts.locked_out_at = None,
-            _ => {}
+            (_, None) if outcome.occasion == Occasion::LockedOut => {
+                next.restarts.locked_out_at = None
+            }
+            (_, None) => {}
         }
     }
     let remediation = remedy::plan(&next, scheduler, snapshot, &look, &quiet, now);

@@ -224,17 +224,19 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
     }
 }
 
-/// Notes since when something is there again. Another trouble of the loop in between was no break, and
-/// a job's trouble keeps its first run.
+/// Notes since when something is there again. Another trouble of the loop in between was no break; and
+/// only of heartbeats is it known when they ended.
 fn note_return(incident: &mut Incident, finding: &Finding, now: Timestamp) {
-    let again = match incident.slot {
-        Slot::Loop | Slot::Replica if incident.good_beats == 0 => return,
-        slot if slot.is_of_jobs() => now,
-        _ => finding.since,
+    incident.again_since = match is_about_beats(incident) {
+        true if incident.good_beats == 0 => incident.again_since,
+        true => Some(finding.since),
+        false => Some(now),
     };
-    if again > incident.since {
-        incident.again_since = Some(again);
-    }
+}
+
+/// Whether heartbeats end it.
+fn is_about_beats(incident: &Incident) -> bool {
+    matches!(incident.slot, Slot::Loop | Slot::Replica)
 }
 
 fn begin(finding: &Finding, transitions: Vec<Timestamp>, moment: &Moment<'_>) -> Incident {
@@ -324,7 +326,7 @@ fn is_over(
     if incident.phase == Phase::Pending {
         return false;
     }
-    let about_loop = matches!(incident.slot, Slot::Loop | Slot::Replica);
+    let about_loop = is_about_beats(incident);
     let silenced = moment.quiet.contains_key(&incident.condition);
     if about_loop && look.excuse == Some(Reason::DesiredCountZero) && !silenced {
         incident.steady_since = Some(moment.now);

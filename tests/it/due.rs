@@ -886,6 +886,29 @@ fn runs_on(stage: &mut Stage, task: &str, after: SignedDuration) {
     stage.push(task, after, kind, "tidy:up");
 }
 
+/// A daily job that ran twice once may have met a deployment; nobody is reminded of it all day. One that
+/// does so each day is.
+#[test]
+fn a_single_second_run_is_told_once() {
+    for (days, reminders) in [(1, 0), (3, 1)] {
+        let mut stage = Stage::new(&job("0 1 * * *", ""));
+        for task in [TASK, SECOND_TASK] {
+            stage.beats(task, 80 * 60);
+            (0..days).for_each(|day| runs_on(&mut stage, task, minutes(day * 24 * 60 + 60)));
+        }
+        stage.other_lines();
+        stage.lines.sort_by_key(|line| line.at);
+        let plans = stage.passes(12 * 23 + (days as usize - 1) * 12 * 24);
+        let told = told(&plans);
+        let count = |occasion| {
+            let wanted = (Condition::DuplicateRuns, occasion);
+            told.iter().filter(|told| **told == wanted).count()
+        };
+        assert_eq!(count(Occasion::Opened), 1, "{told:?}");
+        assert_eq!(count(Occasion::Reminder).min(1), reminders, "{told:?}");
+    }
+}
+
 #[test]
 fn the_same_due_time_on_two_streams_is_told() {
     for (more, expected) in [

@@ -1,10 +1,10 @@
 //! The life of incidents: what holds them open, what ends them, and what is forgotten.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::StaleAfter;
-use scheduler_watchdog::line::{Kind, Pulse};
-use scheduler_watchdog::plan::{Occasion, Plan, Verdict};
+use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
+use scheduler_watchdog::plan::{Occasion, Plan, Reason, Verdict};
 use scheduler_watchdog::snapshot::{LogWindow, Observed, Obstacle};
 use scheduler_watchdog::state::Phase;
 
@@ -637,10 +637,11 @@ fn another_trouble_of_the_loop_is_no_break() {
         stage.wait(5).pass().conditions,
         [Condition::SchedulerSilent]
     );
-    for minute in 1..16 {
+    for minute in 4..16 {
         stage.abort(minutes(minute), "PHP Fatal error:  boom");
     }
-    let plans = stage.passes(3);
+    assert_eq!(stage.wait(5).pass().reason, Reason::Recovering);
+    let plans = stage.passes(2);
     let failing = plans.last().unwrap();
     assert_eq!(
         failing.conditions,
@@ -648,4 +649,44 @@ fn another_trouble_of_the_loop_is_no_break() {
         "{failing}"
     );
     assert_eq!(stage.state.incidents[0].again_since, None);
+}
+
+/// Of a job it is not known when its trouble came back: it is there again as of the look that finds it.
+#[test]
+fn a_jobs_trouble_comes_back_with_a_look() {
+    let mut stage = Stage::new(
+        "[[scheduler.job]]\nname = \"orders:sync\"\ncron = \"*/5 * * * *\"\nfailure_tolerance = 1",
+    );
+    stage.beats(TASK, 60);
+    for run in 0..12 {
+        let took = Some(SignedDuration::ZERO);
+        let event = match run {
+            2 | 4 => JobEvent::Failed {
+                took,
+                exit_code: None,
+            },
+            _ => JobEvent::Ended { took },
+        };
+        let kind = Kind::Job {
+            name: "orders:sync".to_owned(),
+            event,
+            background: false,
+        };
+        stage.push(TASK, minutes(run * 5), kind, "orders:sync");
+    }
+    stage.lines.sort_by_key(|line| line.at);
+    let mut back = None;
+    for _ in 0..8 {
+        let now = stage.wait(5).pass().at;
+        let incident = stage.state.incidents.first();
+        if back.is_none() && incident.is_some_and(|incident| incident.again_since.is_some()) {
+            back = Some(now);
+        }
+    }
+    let incident = &stage.state.incidents[0];
+    assert_eq!(incident.condition, Condition::JobFailing);
+    assert!(
+        back.is_some() && incident.again_since == back,
+        "{incident:?}"
+    );
 }

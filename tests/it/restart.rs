@@ -581,3 +581,20 @@ fn a_lock_out_that_nobody_is_told_of_is_none() {
     assert_eq!(told, [Occasion::Resolved]);
     assert_eq!(stage.state.restarts.locked_out_at, None);
 }
+
+/// The same of a restart that is not the last: an earlier lock-out stays.
+#[test]
+fn an_outcome_that_nobody_is_told_of_lifts_no_lock_out() {
+    let mut stage = falls_silent("prove_within = \"15m\"");
+    stage.wait(5).look();
+    assert!(stage.wait(5).pass().remediation.unwrap().allowed());
+    remedy::settle(&mut stage.state, &Ok(Some("ecs-svc/2".to_owned())));
+    stage.wait(5).look();
+    stage.beats(TASK, 11);
+    let locked = Some(stage.now);
+    stage.state.restarts.locked_out_at = locked;
+    let plans = stage.passes(2);
+    let told: Vec<Occasion> = told(&plans).iter().map(|told| told.occasion).collect();
+    assert_eq!(told, [Occasion::Resolved]);
+    assert_eq!(stage.state.restarts.locked_out_at, locked);
+}

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::StaleAfter;
+use scheduler_watchdog::history::JobHistory;
 use scheduler_watchdog::judge::Silence;
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{Occasion, Plan, Reason, Verdict};
@@ -482,6 +483,11 @@ fn the_first_start_of_a_job_holds_a_restart() {
         before
             .into_iter()
             .for_each(|minute| start(&mut stage, minute));
+        // After two minutes it went on: that is no long time.
+        let after = stage.now + minutes(21);
+        stage
+            .lines
+            .retain(|line| before.is_none() || line.at != after);
         start(&mut stage, 29);
         stage.lines.sort_by_key(|line| line.at);
         // An hour of silence, and then again.
@@ -498,4 +504,26 @@ fn the_first_start_of_a_job_holds_a_restart() {
             start(&mut stage, 29);
         }
     }
+}
+
+/// Of a job whose runs were seen before it is known how long they take.
+#[test]
+fn the_first_start_in_a_stream_of_a_job_that_is_known_holds_no_restart_for_hours() {
+    let mut stage = Stage::new("");
+    stage.other_lines();
+    stage.beats(TASK, 29);
+    let known = JobHistory {
+        longest_seconds: Some(120),
+        ..JobHistory::default()
+    };
+    stage.state.jobs.insert("big".to_owned(), known);
+    let kind = Kind::Job {
+        name: "big".to_owned(),
+        event: JobEvent::Started,
+        background: false,
+    };
+    stage.push(TASK, minutes(29), kind, "big");
+    let plans = stage.passes(10);
+    let allowed = |plan: &Plan| plan.remediation.as_ref().is_some_and(|r| r.allowed());
+    assert!(plans.iter().any(allowed), "{:?}", plans.last());
 }
