@@ -247,7 +247,7 @@ fn a_broken_schedule_is_run_by_hand() {
         json!([{"name": "app", "command": ["php", "artisan", "schedule:run"]}])
     );
     assert!(
-        run["startedBy"].as_str().unwrap().starts_with("nightly/"),
+        run["startedBy"].as_str().unwrap().starts_with("nightly-"),
         "{run}"
     );
 
