@@ -227,8 +227,8 @@ struct Stretch<'a> {
     change: Change,
     offset: Offset,
     searched: Timestamp,
-    /// Where the next one begins, if there is one.
-    next: Option<Timestamp>,
+    /// When the clock is changed next, if it ever is.
+    changed_at: Option<Timestamp>,
 }
 
 impl<'a> Stretch<'a> {
@@ -239,7 +239,7 @@ impl<'a> Stretch<'a> {
             change,
             offset: zone.to_offset(at),
             searched,
-            next: zone.following(at).next().map(|next| next.timestamp()),
+            changed_at: (zone.following(at).next()).map(|change| change.timestamp()),
         }
     }
 
@@ -253,17 +253,19 @@ impl<'a> Stretch<'a> {
 
     /// Where it ends; for times that are put forward, as much later.
     fn end(&self) -> Option<Timestamp> {
-        let next = self.next?;
-        let forward = self.zone.to_offset(next).duration_since(self.offset);
+        let changed_at = self.changed_at?;
+        let forward = self.zone.to_offset(changed_at).duration_since(self.offset);
         match self.change {
-            Change::Shifted => next.checked_add(forward.max(SignedDuration::ZERO)).ok(),
-            Change::Expected | Change::Possible => Some(next),
+            Change::Shifted => changed_at
+                .checked_add(forward.max(SignedDuration::ZERO))
+                .ok(),
+            Change::Expected | Change::Possible => Some(changed_at),
         }
     }
 
     /// The one after it, if it begins by `until`.
     fn following(&self, until: Timestamp) -> Option<Self> {
-        let at = self.next.filter(|next| *next <= until)?;
+        let at = self.changed_at.filter(|at| *at <= until)?;
         // Its very first moment can be a run.
         let searched = at - SignedDuration::from_nanos(1);
         Some(Self::new(self.zone, self.change, at, searched))

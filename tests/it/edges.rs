@@ -67,6 +67,19 @@ fn a_heartbeat_may_be_among_the_lines_that_were_cut_off() {
     assert!(over.contains(&(Condition::WatchdogBlind, Occasion::Resolved)));
 }
 
+/// It fired before; what a cut log hides is no reason for a restart.
+#[test]
+fn nothing_is_restarted_while_a_heartbeat_may_be_cut_off() {
+    let mut stage = falls_silent("");
+    let opened = stage.wait(5).pass();
+    assert_eq!(opened.conditions, [Condition::SchedulerSilent]);
+    flood(&mut stage, seconds(13));
+    let plan = stage.wait(5).pass();
+    assert_eq!(plan.verdict, Verdict::Unknown, "{plan}");
+    let gates = plan.remediation.map(|remediation| remediation.blocked_by);
+    assert!(gates.is_some_and(|gates| gates.contains(&Gate::NotFoundNow)));
+}
+
 /// All that is left are lines that mean nothing.
 #[test]
 fn a_log_that_was_cut_and_holds_nothing_shows_no_silence() {

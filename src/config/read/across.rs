@@ -7,7 +7,7 @@ use toml_span::{Error, Value};
 
 use super::{MOST_JOBS, custom};
 
-/// All of them, in the document's order.
+/// All of them, in no order.
 pub(super) fn mistakes(document: &Value<'_>) -> Vec<Error> {
     let schedulers = tables(document, "scheduler");
     let mut found = twice(schedulers, str::to_owned, |name| {
