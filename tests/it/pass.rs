@@ -514,7 +514,14 @@ async fn a_lock_out_is_lifted_by_name() {
         clear_lockout: true,
         ..Request::default()
     };
-    let _ = pass::run(&world, &config, &request).await;
+    // Another pass wrote first: whoever asked must know that nothing came of it.
+    world.conflicts.borrow_mut().push(true);
+    let report = pass::run(&world, &config, &request).await;
+    assert!(world.state("a").restarts.locked_out_at.is_some());
+    let problems = &report.schedulers[0].problems;
+    assert_eq!(problems, &["the lock-out was not lifted: call again"]);
+    let report = pass::run(&world, &config, &request).await;
+    assert!(report.schedulers[0].problems.is_empty());
     assert_eq!(world.state("a").restarts.locked_out_at, None);
 }
 
