@@ -118,6 +118,11 @@ impl Cause {
         };
         Some(entry.restart_helps || (silent && self.evidence.iter().all(broke)))
     }
+
+    /// Whether it holds for all jobs alike.
+    pub fn is_shared(&self) -> bool {
+        catalogue::named(&self.id).is_some_and(|entry| entry.shared)
+    }
 }
 
 /// An error line as it is remembered.

@@ -340,6 +340,15 @@ pub enum Fact {
         /// Their names.
         jobs: Vec<String>,
     },
+    /// A run that the loop waited for, and that is over.
+    WaitedFor {
+        /// The job.
+        job: String,
+        /// When the run began.
+        from: Timestamp,
+        /// When it ended.
+        until: Timestamp,
+    },
     /// Runs that aborted since the last one that came to its end.
     Aborts {
         /// How many were seen.
@@ -402,6 +411,13 @@ pub enum Fact {
         first: Timestamp,
         /// The due time of the last.
         last: Timestamp,
+    },
+    /// A job that is among those that run again, and has not run since.
+    NotSince {
+        /// The job.
+        job: String,
+        /// When it is due next; none if it is not due again within the years that are looked at.
+        next: Option<Timestamp>,
     },
     /// Further jobs of which runs did not happen.
     MoreMissed {
@@ -560,6 +576,9 @@ pub enum Fact {
 impl Fact {
     /// Whether it tells of runs that did not happen.
     pub fn is_of_missed_runs(&self) -> bool {
-        matches!(self, Self::MissedRuns { .. } | Self::MoreMissed { .. })
+        matches!(
+            self,
+            Self::MissedRuns { .. } | Self::NotSince { .. } | Self::MoreMissed { .. }
+        )
     }
 }

@@ -65,6 +65,16 @@ pub enum Language {
     Ja,
 }
 
+impl Language {
+    /// Its code, as the configuration and BCP 47 have it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Ja => "ja",
+        }
+    }
+}
+
 /// `[limits]`: how hard the watchdog may lean on AWS.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

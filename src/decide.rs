@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::cause::Cause;
 use crate::condition::{Condition, Fact, Finding, Slot};
 use crate::config::{Config, Mistakes, Scheduler};
 use crate::cron;
@@ -128,9 +129,8 @@ pub fn decide_on(
     } = incident::advance(&mut next, &look, &moment);
     tell_runs(&mut next, scheduler, &news);
     if let Some(since) = unheard {
-        // What an outage cost that nobody wanted to hear of is old news, too.
         let end = next.heartbeats.resumed_at.filter(|at| *at > since);
-        let _ = due::close(&mut next, scheduler, since, end.unwrap_or(now));
+        due::close_untold(&mut next, scheduler, since, end.unwrap_or(now));
     }
     due::forget_told(&mut next);
     for outcome in outcomes {
@@ -325,10 +325,12 @@ fn standing(state: &State, look: &Look, seeing: bool) -> Loop {
 const MOST_TOLD: usize = 8;
 
 /// What runs were lost: the rarest jobs by name, and how many more there are.
-fn told_of(lost: &[Lost]) -> Vec<Fact> {
-    let named = lost.iter().filter_map(|lost| lost.missed.fact(&lost.job));
-    let mut told: Vec<Fact> = named.take(MOST_TOLD).collect();
-    let more = lost.len().saturating_sub(told.len());
+fn told_of(lost: &[Lost], also: impl Fn(&Lost) -> Option<Fact>) -> Vec<Fact> {
+    let named = lost.iter().take(MOST_TOLD);
+    let mut told: Vec<Fact> = named
+        .flat_map(|lost| lost.missed.fact(&lost.job).into_iter().chain(also(lost)))
+        .collect();
+    let more = lost.len().saturating_sub(MOST_TOLD);
     told.extend((more > 0).then(|| Fact::MoreMissed {
         jobs: u32::try_from(more).unwrap_or(u32::MAX),
     }));
@@ -347,16 +349,22 @@ fn tell_runs(state: &mut State, scheduler: &Scheduler, news: &[News]) {
         match (incident.slot, incident.subject.clone()) {
             (Slot::Loop, _) => {
                 let (since, end) = (incident.since, incident.ended_at.unwrap_or(news.at));
+                let waited = history::tell_waited_for(state, since);
                 let lost = due::close(state, scheduler, since, end);
-                state.incidents[index].proof.extend(told_of(&lost));
+                let proof = &mut state.incidents[index].proof;
+                proof.extend(waited.into_iter().chain(told_of(&lost, |_| None)));
             }
             (Slot::JobRuns, None) => {
-                let lost = due::close_many(state, scheduler, news.at);
-                state.incidents[index].proof = told_of(&lost);
+                let held = incident.causes.first().is_some_and(Cause::is_shared);
+                let held_since = held.then_some(incident.since);
+                let many = due::close_many(state, scheduler, held_since, news.at);
+                let not_since = |lost: &Lost| lost.not_since(scheduler, news.at);
+                let incident = &mut state.incidents[index];
+                incident.ended_at = many.until.or(incident.ended_at);
+                incident.proof = told_of(&many.lost, not_since);
             }
             (Slot::JobRuns, Some(job)) => {
-                let missed = state.jobs.get(&job).map(|history| history.missed.clone());
-                let missed = missed.unwrap_or_default();
+                let missed = due::close_one(state, &job);
                 let incident = &mut state.incidents[index];
                 incident.ended_at = missed.back.or(incident.ended_at);
                 // What was known before it ran again is of no use any more.

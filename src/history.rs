@@ -5,6 +5,7 @@
 mod errors;
 mod gaps;
 mod job;
+mod waited;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use errors::ErrorHistory;
 pub use gaps::Gaps;
 pub use job::{CutRun, Failures, JobHistory, LastRun, OpenRun, Twice};
 use job::{LONG_JOB, Run};
+pub use waited::tell_waited_for;
 
 /// Heartbeats closer together than this are one: a run prints several lines.
 const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);

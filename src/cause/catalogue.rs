@@ -79,6 +79,9 @@ pub(crate) struct Entry {
     /// It says little; where the same error proves another cause, it is left out.
     #[serde(default)]
     pub generic: bool,
+    /// It holds for all jobs alike: those that it holds back are told together, however few.
+    #[serde(default)]
+    pub shared: bool,
     /// Its errors tell that a process was ended from outside, so that it left its locks.
     #[serde(default)]
     pub kills: bool,

@@ -74,6 +74,9 @@ pub struct JobHistory {
     /// The newest run whose lines have settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// The start of the newest run of which an all-clear of the loop told how long it took.
+    #[serde(skip_serializing_if = "Option::is_none", with = "due::seconds")]
+    pub told_run: Option<Timestamp>,
     /// The newest run of which a line told the start, and none the end yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<OpenRun>,

@@ -206,7 +206,8 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
     if let Some((start, runtime)) = running(case).filter(|(_, runtime)| too_long(runtime)) {
         return Some(case.finding(Condition::JobOverrun, start, proof(runtime, true)));
     }
-    let run = case.history.last_run.as_ref()?;
+    let run =
+        (case.history.last_run.as_ref()).filter(|run| case.history.told_run != Some(run.start))?;
     let runtime = (run.seconds.map(SignedDuration::from_secs)).filter(too_long)?;
     Some(Finding {
         // It is over; the next run tells whether it was the only one.
@@ -279,26 +280,36 @@ fn twice(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
-/// Findings of one condition: one by one, or together where they are many. A job that was told
-/// alone stays alone. Once jobs run again, the few that are left of many are told with the
-/// all-clear of the many.
+/// Findings of one condition: one by one, or together where they are many, or where all jobs are
+/// held back. A job that was told alone stays alone. Once jobs run again, the few that are left of
+/// many are told with the all-clear of the many; so are all that were held back together.
 fn grouped(state: &State, found: Vec<Finding>) -> Vec<Finding> {
     let known = |finding: &Finding, subject: Option<&str>| {
         (state.incident(finding.condition.slot(), subject))
-            .is_some_and(|incident| incident.phase != Phase::Resolved)
+            .filter(|incident| incident.phase != Phase::Resolved)
     };
-    let (mut single, rest): (Vec<_>, Vec<_>) =
-        (found.into_iter()).partition(|finding| known(finding, finding.subject.as_deref()));
-    let is_open = rest.first().is_some_and(|first| known(first, None));
-    let is_many = single.len() + rest.len() > MOST_SINGLE;
+    let is_told = |finding: &Finding| {
+        known(finding, finding.subject.as_deref())
+            .is_some_and(|incident| incident.phase != Phase::Pending)
+    };
+    let (mut told, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(is_told);
+    let Some(first) = rest.first() else {
+        return told;
+    };
+    let is_many = told.len() + rest.len() > MOST_SINGLE;
+    let is_shared = |causes: &[Cause]| causes.first().is_some_and(Cause::is_shared);
     let some_ran = state.jobs.values().any(|job| job.missed.back.is_some());
-    match (is_open, is_many) {
-        (true, _) if rest.len() > MOST_SINGLE || !some_ran => single.extend(together_as_one(rest)),
-        (true, _) => {}
-        (false, true) => single.extend(together_as_one(rest)),
-        (false, false) => single.extend(rest),
+    match known(first, None) {
+        Some(many) if some_ran && (rest.len() <= MOST_SINGLE || is_shared(&many.causes)) => {}
+        Some(_) => told.extend(together_as_one(rest)),
+        None => {
+            let (many, single): (Vec<_>, Vec<_>) =
+                (rest.into_iter()).partition(|finding| is_many || is_shared(&finding.causes));
+            told.extend(single);
+            told.extend(together_as_one(many));
+        }
     }
-    single
+    told
 }
 
 fn together_as_one(mut findings: Vec<Finding>) -> Option<Finding> {

@@ -202,12 +202,18 @@ fn is_replaced(notification: &Notification, ended: bool) -> bool {
         )
 }
 
-/// The jobs that the trouble cost runs of.
-fn missed_jobs(notification: &Notification) -> impl Iterator<Item = &str> {
-    (notification.proof.iter()).filter_map(|fact| match fact {
-        Fact::MissedRuns { job, .. } => Some(job.as_str()),
+/// The jobs that commands may be about: that of the message, and those that the trouble cost runs
+/// of; at the end of missing runs those of which none has come since.
+fn jobs(notification: &Notification, ended: bool) -> impl Iterator<Item = &str> {
+    let came = ended && notification.condition == Condition::JobOverdue;
+    let missed = (notification.proof.iter()).filter_map(move |fact| match fact {
+        Fact::NotSince { job, .. } if came => Some(job.as_str()),
+        Fact::MissedRuns { job, .. } if !came => Some(job.as_str()),
         _ => None,
-    })
+    });
+    (notification.job().into_iter())
+        .filter(move |_| !came)
+        .chain(missed)
 }
 
 /// A step's command, where it has one.
@@ -263,11 +269,7 @@ impl Shell {
         if let Some(task) = replica {
             known.insert("task", task);
         }
-        let mut jobs = notification
-            .job()
-            .into_iter()
-            .chain(missed_jobs(notification));
-        if let Some(job) = jobs.find(|job| is_artisan_command(job)) {
+        if let Some(job) = jobs(notification, ended).find(|job| is_artisan_command(job)) {
             known.insert("job", safe::name(job));
         }
         if let Some(scheduler) = context.scheduler {

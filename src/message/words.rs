@@ -22,8 +22,8 @@ pub(super) struct Words {
     value: Value,
 }
 
-static EN: LazyLock<Words> = LazyLock::new(|| Words::new("en", data!("message/en")));
-static JA: LazyLock<Words> = LazyLock::new(|| Words::new("ja", data!("message/ja")));
+static EN: LazyLock<Words> = LazyLock::new(|| Words::new(Language::En, data!("message/en")));
+static JA: LazyLock<Words> = LazyLock::new(|| Words::new(Language::Ja, data!("message/ja")));
 
 impl Words {
     /// The words of a language.
@@ -34,9 +34,9 @@ impl Words {
         }
     }
 
-    fn new(code: &'static str, table: Map<String, Json>) -> Self {
+    fn new(language: Language, table: Map<String, Json>) -> Self {
         Self {
-            code,
+            code: language.code(),
             value: Value::from(Serde(&table)),
             table,
         }

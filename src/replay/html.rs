@@ -58,6 +58,8 @@ struct Page {
     every: String,
     more_chapters: usize,
     overview: Vec<Overview>,
+    /// The language of the messages.
+    language: &'static str,
     chapters: Vec<ChapterView>,
 }
 
@@ -269,6 +271,7 @@ fn view(story: &Story) -> Page {
         every: lasted(story.every),
         more_chapters: story.chapters.len() - shown,
         overview,
+        language: story.language.code(),
         chapters,
     }
 }

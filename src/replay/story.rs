@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Remediations, Schedule};
 use crate::condition::{Condition, Severity, Slot};
-use crate::config::{Config, Scheduler};
+use crate::config::{Config, Language, Scheduler};
 use crate::line::{Kind, Line};
 use crate::message::Message;
 use crate::pass::{Report, SchedulerReport};
@@ -121,6 +121,8 @@ pub(super) struct Story {
     pub axis: Axis,
     pub every: SignedDuration,
     pub passes: u64,
+    /// Of the messages.
+    pub language: Language,
     pub chapters: Vec<Chapter>,
     remediations: Remediations,
 }
@@ -226,6 +228,7 @@ impl Story {
             axis,
             every: schedule.every,
             passes: 0,
+            language: config.alerts.language,
             chapters,
             remediations: Remediations::default(),
         }

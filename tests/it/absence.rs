@@ -81,10 +81,12 @@ impl Play {
     }
 }
 
-/// The cause that is told last of a job.
+/// The cause that is told last of a job, alone or among others.
 fn cause_of(told: &[Notification], job: &str) -> Option<Cause> {
-    let last =
-        (told.iter()).rfind(|told| told.job() == Some(job) && told.occasion != Occasion::Resolved);
+    let is_among = |fact: &Fact| matches!(fact, Fact::Jobs { names, .. } if names.iter().any(|name| name == job));
+    let is_about =
+        |told: &&Notification| told.job() == Some(job) || told.proof.iter().any(is_among);
+    let last = (told.iter()).rfind(|told| is_about(told) && told.occasion != Occasion::Resolved);
     let last = last.unwrap_or_else(|| panic!("{job} was not told: {told:?}"));
     last.causes.first().cloned()
 }

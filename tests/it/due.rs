@@ -1654,6 +1654,23 @@ fn the_all_clear_of_many_jobs_leaves_out_the_one_that_was_told_alone() {
     assert_eq!(named, ["job:1", "job:2", "job:3", "job:4", "job:5"]);
 }
 
+/// But a job that runs seldom is overdue until it runs again: that is no old news.
+#[test]
+fn a_daily_run_that_an_outage_cost_in_a_silence_is_overdue_after_it() {
+    let mut stage = dies(&job("45 0 * * *", ""), 60);
+    stage.state.silences.push(one_off(stage.now, 95, None));
+    let plans = stage.passes(30);
+    assert_eq!(told(&plans), [(Condition::JobOverdue, Occasion::Opened)]);
+    let opened = plans.iter().flat_map(|plan| &plan.notifications).next();
+    let proof = &opened.unwrap().proof;
+    let missed = |fact: &Fact| matches!(fact, Fact::MissedRuns { count: 1, .. });
+    let paused = |fact: &Fact| matches!(fact, Fact::Paused { .. });
+    assert!(
+        proof.iter().any(missed) && proof.iter().any(paused),
+        "{proof:?}"
+    );
+}
+
 #[test]
 fn what_an_outage_cost_in_a_silence_is_old_news() {
     for (cron, every) in [("*/5 * * * *", 5), ("40 * * * *", 60)] {

@@ -23,6 +23,7 @@ mod faulty;
 mod fleet;
 mod found;
 mod health;
+mod held;
 mod history;
 mod hostile;
 mod html;

@@ -661,6 +661,42 @@ fn outage_over() -> Notification {
     over
 }
 
+/// The end of a silence in which the loop was busy with one run.
+fn busy_over() -> Notification {
+    let mut over = silent(Occasion::Resolved);
+    over.handling = Handling::CameBack;
+    over.proof.push(Fact::WaitedFor {
+        job: "orders:sync".to_owned(),
+        from: at("2026-11-24T03:41:02Z"),
+        until: at("2026-11-24T03:59:12Z"),
+    });
+    over
+}
+
+/// The end of a pause of all jobs.
+fn held_back_over() -> Notification {
+    let mut over = opened(Condition::JobOverdue);
+    over.occasion = Occasion::Resolved;
+    over.handling = Handling::CameBack;
+    over.subject = None;
+    over.until = Some(at("2026-11-24T04:55:02Z"));
+    let missed = |job: &str, count, last: &str| Fact::MissedRuns {
+        job: job.to_owned(),
+        count,
+        first: at("2026-11-24T03:45:00Z"),
+        last: at(last),
+    };
+    over.proof = vec![
+        missed("batch:generate-reports", 1, "2026-11-24T03:45:00Z"),
+        Fact::NotSince {
+            job: "batch:generate-reports".to_owned(),
+            next: Some(at("2026-12-01T03:45:00Z")),
+        },
+        missed("redis:monitor", 14, "2026-11-24T04:50:00Z"),
+    ];
+    over
+}
+
 /// Several jobs at once are one incident without a subject; what an outage cost is told at its
 /// end.
 #[test]
@@ -671,7 +707,12 @@ fn several_jobs_and_what_an_outage_cost() {
         names: vec!["redis:monitor".to_owned(), "orders:sync".to_owned()],
         more: 7,
     }];
-    for (name, notification) in [("several-jobs", several), ("outage-over", outage_over())] {
+    for (name, notification) in [
+        ("several-jobs", several),
+        ("held-back-over", held_back_over()),
+        ("busy-over", busy_over()),
+        ("outage-over", outage_over()),
+    ] {
         for (language, code) in LANGUAGES {
             let message = rendered(&notification, language);
             let mail = format!("Subject: {}\n\n{}", message.subject, message.text);
@@ -829,7 +870,16 @@ fn facts() -> Vec<Fact> {
             first: then,
             last: then,
         },
+        Fact::NotSince {
+            job: "x".to_owned(),
+            next: None,
+        },
         Fact::MoreMissed { jobs: 1 },
+        Fact::WaitedFor {
+            job: "x".to_owned(),
+            from: then,
+            until: then,
+        },
         Fact::LastRun { at: None },
         Fact::Paused {
             from: then,
@@ -896,7 +946,9 @@ fn facts() -> Vec<Fact> {
             | Fact::Blind { .. }
             | Fact::WatchedSince { .. }
             | Fact::MissedRuns { .. }
+            | Fact::NotSince { .. }
             | Fact::MoreMissed { .. }
+            | Fact::WaitedFor { .. }
             | Fact::LastRun { .. }
             | Fact::Paused { .. }
             | Fact::NextRun { .. }

@@ -198,7 +198,11 @@ pub(super) fn word<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Resu
 
 impl FromText for Language {
     fn from_text(text: &str) -> Result<Self, String> {
-        word("language", text, &[("en", Self::En), ("ja", Self::Ja)])
+        word(
+            "language",
+            text,
+            &[Self::En, Self::Ja].map(|l| (l.code(), l)),
+        )
     }
 }
 

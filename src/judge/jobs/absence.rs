@@ -42,8 +42,13 @@ pub(super) fn cause(case: &Case<'_>, missed: &Missed, all: Option<&Cause>) -> Op
     if !case.scheduler.preset.is_laravel() {
         return None;
     }
+    // A job that is missing since before has a reason of its own.
+    let since = |last: Timestamp| missed.first.is_some_and(|first| last < first);
     held_back(case, missed)
-        .or_else(|| all.cloned())
+        .or_else(|| {
+            all.filter(|_| case.state.heartbeats.last_job.is_some_and(since))
+                .cloned()
+        })
         .or_else(|| date_edge(case, missed))
 }
 
@@ -104,14 +109,13 @@ pub(super) fn all_stopped(scheduler: &Scheduler, state: &State) -> Option<Cause>
             let history = state.jobs.get(&job.name)?;
             let first = history.missing()?.first?;
             let regular = job.next_run(*history.starts.last()?, first) == Some(first);
-            regular.then_some((job, first))
+            (regular && last < first).then_some((job, first))
         })
         .collect();
     let since = stopped.iter().map(|(_, first)| *first).min()?;
     let at_an_hour =
         |(job, _): &(&Job, Timestamp)| edge(&job.timezone, HOUR, last, since).is_some();
     let sure = stopped.len() >= ALL
-        && last < since
         && same_task(state, last)
         && nothing_aborted(state, last, since)
         && !stopped.iter().any(at_an_hour);
