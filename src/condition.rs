@@ -412,11 +412,13 @@ pub enum Fact {
         /// The due time of the last.
         last: Timestamp,
     },
-    /// A job that is among those that run again, and has not run since.
+    /// Jobs that have not run since, although it is over.
     NotSince {
-        /// The job.
-        job: String,
-        /// When it is due next; none if it is not due again within the years that are looked at.
+        /// Their names, the rarest first.
+        jobs: Vec<String>,
+        /// How many more.
+        more: u32,
+        /// When the first of them is due next, if any is.
         next: Option<Timestamp>,
     },
     /// Further jobs of which runs did not happen.
@@ -571,6 +573,17 @@ pub enum Fact {
         /// The IANA name of the time zone in which the message says times.
         timezone: String,
     },
+}
+
+/// Of how many jobs a proof says that runs did not happen.
+pub fn missed_jobs(proof: &[Fact]) -> u32 {
+    (proof.iter())
+        .map(|fact| match fact {
+            Fact::MissedRuns { .. } => 1,
+            Fact::MoreMissed { jobs } => *jobs,
+            _ => 0,
+        })
+        .sum()
 }
 
 impl Fact {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cause::Cause;
 use crate::condition::{Condition, Fact, Finding, Slot};
 use crate::config::{Config, Mistakes, Scheduler};
 use crate::cron;
@@ -324,17 +323,28 @@ fn standing(state: &State, look: &Look, seeing: bool) -> Loop {
 /// Runs of jobs that a message names one by one; of the others it tells how many there are.
 const MOST_TOLD: usize = 8;
 
+/// Jobs that a message names because they have not run since.
+const MOST_NOT_SINCE: usize = 20;
+
 /// What runs were lost: the rarest jobs by name, and how many more there are.
-fn told_of(lost: &[Lost], also: impl Fn(&Lost) -> Option<Fact>) -> Vec<Fact> {
-    let named = lost.iter().take(MOST_TOLD);
-    let mut told: Vec<Fact> = named
-        .flat_map(|lost| lost.missed.fact(&lost.job).into_iter().chain(also(lost)))
-        .collect();
-    let more = lost.len().saturating_sub(MOST_TOLD);
+fn told_of(lost: &[Lost]) -> Vec<Fact> {
+    let named = lost.iter().filter_map(|lost| lost.missed.fact(&lost.job));
+    let mut told: Vec<Fact> = named.take(MOST_TOLD).collect();
+    let more = lost.len().saturating_sub(told.len());
     told.extend((more > 0).then(|| Fact::MoreMissed {
         jobs: u32::try_from(more).unwrap_or(u32::MAX),
     }));
     told
+}
+
+/// Jobs that have not run since, by name as far as a message has room.
+fn not_since(jobs: &[String], next: Option<Timestamp>) -> Option<Fact> {
+    let more = jobs.len().saturating_sub(MOST_NOT_SINCE);
+    (!jobs.is_empty()).then(|| Fact::NotSince {
+        jobs: jobs.iter().take(MOST_NOT_SINCE).cloned().collect(),
+        more: u32::try_from(more).unwrap_or(u32::MAX),
+        next,
+    })
 }
 
 /// Adds to incidents that are over which runs they cost.
@@ -352,16 +362,15 @@ fn tell_runs(state: &mut State, scheduler: &Scheduler, news: &[News]) {
                 let waited = history::tell_waited_for(state, since);
                 let lost = due::close(state, scheduler, since, end);
                 let proof = &mut state.incidents[index].proof;
-                proof.extend(waited.into_iter().chain(told_of(&lost, |_| None)));
+                proof.extend(waited.into_iter().chain(told_of(&lost)));
             }
             (Slot::JobRuns, None) => {
-                let held = incident.causes.first().is_some_and(Cause::is_shared);
-                let held_since = held.then_some(incident.since);
-                let many = due::close_many(state, scheduler, held_since, news.at);
-                let not_since = |lost: &Lost| lost.not_since(scheduler, news.at);
+                let incident = incident.clone();
+                let many = due::close_many(state, scheduler, &incident, news.at);
                 let incident = &mut state.incidents[index];
                 incident.ended_at = many.until.or(incident.ended_at);
-                incident.proof = told_of(&many.lost, not_since);
+                incident.proof = told_of(&many.lost);
+                (incident.proof).extend(not_since(&many.not_since, many.next));
             }
             (Slot::JobRuns, Some(job)) => {
                 let missed = due::close_one(state, &job);

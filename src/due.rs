@@ -5,6 +5,8 @@
 //! yet. Runs move it ([`answered`]), and where none comes, time does ([`account`]). A job that
 //! is new to the watchdog starts with its next due time: it has not had its first chance yet.
 
+mod close;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -16,15 +18,14 @@ use crate::job::Job;
 use crate::snapshot::LogWindow;
 use crate::state::{Incident, Phase, State};
 
+pub use self::close::{Lost, close, close_many, close_one, close_untold, newest_return};
+
 /// A run may begin this much before its due time, by another clock than the watchdog's.
 const EARLY: SignedDuration = SignedDuration::from_secs(5);
 
 /// How far from a due time a stream may have fallen silent to be busy with its run, beyond the
 /// usual gap between heartbeats.
 const BUSY_SLACK: SignedDuration = SignedDuration::from_mins(2);
-
-/// Who runs at least this often has run again when a silence ends, or soon will.
-const SOON: SignedDuration = SignedDuration::from_hours(1);
 
 /// Runs of one job that did not happen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,10 +81,14 @@ impl Missed {
 
     /// Others that did not happen either.
     fn take_over(&mut self, others: Self) {
+        // All that were missed before have come after all.
+        if self.count == 0 {
+            self.first = None;
+        }
+        self.back = None;
         self.count = self.count.saturating_add(others.count);
         self.first = self.first.into_iter().chain(others.first).min();
         self.last = self.last.max(others.last);
-        self.back = None;
     }
 
     /// The last of them came after all, too late.
@@ -97,6 +102,12 @@ impl JobHistory {
     /// The runs that are missing at present: missed, and none has come since.
     pub fn missing(&self) -> Option<&Missed> {
         (Some(&self.missed)).filter(|missed| !missed.is_none() && self.back().is_none())
+    }
+
+    /// Whether the runs that are missing were all due before a moment, and none has been due since.
+    pub fn had_no_chance_since(&self, moment: Timestamp, now: Timestamp) -> bool {
+        let before = |due: Timestamp| due < whole_minute(moment);
+        self.missed.last.is_some_and(before) && self.due.is_none_or(|due| due > now)
     }
 
     /// The run that came after those that were missed, settled or not.
@@ -324,155 +335,6 @@ pub fn came_back(incident: &Incident, beats: &Heartbeats) -> Option<Timestamp> {
         .steady_since
         .filter(|_| incident.phase != Phase::Firing);
     resumed.or(good)
-}
-
-/// Runs of one job that an outage cost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// The job's name.
-    pub job: String,
-    /// Which runs.
-    pub missed: Missed,
-}
-
-/// What several jobs lost together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ManyLost {
-    /// Every job's runs, the rarest jobs first.
-    pub lost: Vec<Lost>,
-    /// When the first job ran again, where all were held back.
-    pub until: Option<Timestamp>,
-}
-
-impl Lost {
-    /// That none of its runs has come since, if so.
-    pub fn not_since(&self, scheduler: &Scheduler, now: Timestamp) -> Option<Fact> {
-        let job = scheduler.jobs.iter().find(|job| job.name == self.job)?;
-        self.missed.back.is_none().then(|| Fact::NotSince {
-            job: self.job.clone(),
-            next: job.next_run(now, horizon(now)),
-        })
-    }
-}
-
-/// Closes the account of an outage that is over: what every job lost in it, the rarest jobs
-/// first. Asked again, it has nothing more to tell.
-pub fn close(
-    state: &mut State,
-    scheduler: &Scheduler,
-    since: Timestamp,
-    end: Timestamp,
-) -> Vec<Lost> {
-    let (since, end) = (whole_minute(since), whole_minute(end));
-    let mut lost: Vec<(SignedDuration, Lost)> = Vec::new();
-    for job in &scheduler.jobs {
-        let Some(history) = state.jobs.get_mut(&job.name) else {
-            continue;
-        };
-        while let Some(due) = history.due.filter(|due| *due < end) {
-            let next = job.next_run(due, horizon(due));
-            if !settle_by_starts(history, due, next) {
-                miss(history, job, due, since <= due);
-            }
-            history.due = next;
-        }
-        let missed = std::mem::take(&mut history.lost);
-        if !missed.is_none() {
-            let job_lost = Lost {
-                job: job.name.clone(),
-                missed,
-            };
-            lost.push((job.period(), job_lost));
-        }
-    }
-    rarest_first(lost)
-}
-
-/// Closes the account of a job that was told of alone: what it missed.
-pub fn close_one(state: &mut State, job: &str) -> Missed {
-    let history = state.jobs.get_mut(job);
-    history.map_or_else(Missed::default, |history| {
-        std::mem::take(&mut history.missed)
-    })
-}
-
-/// Closes the account of several jobs that were told of together, those that have not run yet
-/// included: what each of them missed, the rarest jobs first. Where all jobs were held back since
-/// a moment, until the first of them ran again, what was due meanwhile was missed too.
-pub fn close_many(
-    state: &mut State,
-    scheduler: &Scheduler,
-    held_since: Option<Timestamp>,
-    now: Timestamp,
-) -> ManyLost {
-    let State {
-        jobs, incidents, ..
-    } = state;
-    let alone = |job: &str| {
-        (incidents.iter()).any(|incident| {
-            incident.slot == Slot::JobRuns
-                && incident.phase != Phase::Resolved
-                && incident.subject.as_deref() == Some(job)
-        })
-    };
-    let held = held_since.and_then(|since| {
-        let backs = (scheduler.jobs.iter()).filter_map(|job| jobs.get(&job.name)?.back());
-        Some((since, backs.filter(|back| *back > since).min()?))
-    });
-    let mut lost: Vec<(SignedDuration, Lost)> = Vec::new();
-    for job in scheduler.jobs.iter().filter(|job| !alone(&job.name)) {
-        let Some(history) = jobs.get_mut(&job.name) else {
-            continue;
-        };
-        if let Some((since, until)) = held {
-            miss_between(history, job, whole_minute(since), whole_minute(until));
-        }
-        history.missed.back = history.back();
-        let missed = history.missed.clone();
-        history.missed.answered(now);
-        if missed.count > 0 {
-            let job_lost = Lost {
-                job: job.name.clone(),
-                missed,
-            };
-            lost.push((job.period(), job_lost));
-        }
-    }
-    ManyLost {
-        lost: rarest_first(lost),
-        until: held.map(|(_, until)| until),
-    }
-}
-
-/// The due times from `since` up to `until` that nothing is known of, and that no run answers, were missed.
-fn miss_between(history: &mut JobHistory, job: &Job, since: Timestamp, until: Timestamp) {
-    while let Some(due) = history.due.filter(|due| (since..until).contains(due)) {
-        let next = job.next_run(due, horizon(due));
-        if !settle_by_starts(history, due, next) {
-            miss(history, job, due, false);
-        }
-        history.due = next;
-    }
-}
-
-/// Closes the account of an outage that a silence kept untold. What it cost is old news; but a job
-/// that runs seldom, and did not run, is overdue still.
-pub fn close_untold(state: &mut State, scheduler: &Scheduler, since: Timestamp, end: Timestamp) {
-    let lost = close(state, scheduler, since, end);
-    for Lost { job: name, missed } in lost {
-        let job = scheduler.jobs.iter().find(|job| job.name == name);
-        let history = state.jobs.get_mut(&name);
-        if let Some((job, history)) = job.zip(history)
-            && job.period() > SOON
-        {
-            history.missed.take_over(missed);
-        }
-    }
-}
-
-fn rarest_first(mut lost: Vec<(SignedDuration, Lost)>) -> Vec<Lost> {
-    lost.sort_by_key(|(period, _)| std::cmp::Reverse(*period));
-    lost.into_iter().map(|(_, lost)| lost).collect()
 }
 
 /// The beginning of the minute: the scheduler looks at its jobs once a minute.

@@ -25,7 +25,7 @@ pub use errors::ErrorHistory;
 pub use gaps::Gaps;
 pub use job::{CutRun, Failures, JobHistory, LastRun, OpenRun, Twice};
 use job::{LONG_JOB, Run};
-pub use waited::tell_waited_for;
+pub use waited::{Waited, tell_waited_for};
 
 /// Heartbeats closer together than this are one: a run prints several lines.
 const ONE_BEAT: SignedDuration = SignedDuration::from_secs(30);
@@ -101,6 +101,12 @@ pub struct Heartbeats {
     /// The newest line of any job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_job: Option<Timestamp>,
+    /// When the newest run of any job began, as far as its line tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_start: Option<Timestamp>,
+    /// Runs that the loop waited for longer than for a pause of its own; the newest three, of a day.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waited: Vec<Waited>,
     /// The newest line that says jobs are held back on purpose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
@@ -200,13 +206,7 @@ impl StreamBeats {
                 event,
                 background,
             } => {
-                let took = match event {
-                    JobEvent::Ended { took }
-                    | JobEvent::Succeeded { took }
-                    | JobEvent::Failed { took, .. } => *took,
-                    JobEvent::Started | JobEvent::CutOff | JobEvent::Skipped => None,
-                };
-                let began = line.at - took.unwrap_or_default();
+                let began = line.at - event.took().unwrap_or_default();
                 // A turn comes to a job once; what repeats within a minute does so at its end.
                 let turn = self.turn.as_ref();
                 let before = self.ran.get(&short_hash(name));
@@ -370,6 +370,7 @@ impl Heartbeats {
     /// Forgets what is older than a day, and the streams that have been quiet for longest.
     fn age(&mut self, now: Timestamp) {
         self.gaps.age(now);
+        self.waited.retain(|run| now.duration_since(run.end) < DAY);
         self.streams
             .retain(|_, beats| now.duration_since(beats.last) < DAY);
         let streams = &self.streams;
@@ -576,7 +577,9 @@ fn fold_stream(
                 });
             }
             Kind::Released => beats.released_at = beats.released_at.max(Some(line.at)),
-            Kind::Job { .. } if line.is_heartbeat() => {
+            Kind::Job { ref event, .. } if line.is_heartbeat() => {
+                let began = line.at - event.took().unwrap_or_default();
+                beats.last_start = beats.last_start.max(Some(began));
                 beats.last_job = beats.last_job.max(Some(line.at));
             }
             Kind::Error { aborts: true, .. } => beats.aborts.push(line.at),
@@ -605,7 +608,7 @@ fn fold_stream(
 }
 
 /// A run of which a line told the start, and the next line that it has ended.
-struct Waited {
+struct LongStart {
     /// The job, by the hash of its name.
     job: u32,
     /// What is kept of its name, where the stream had not shown a run of it before.
@@ -622,7 +625,7 @@ fn settle_runs(
     lines: &[&Line],
     settled: Timestamp,
     queues: bool,
-) -> Vec<Waited> {
+) -> Vec<LongStart> {
     let (before, booted_at) = (beats.settled_until, beats.booted_at);
     let mut over = Vec::new();
     let Some(known) = beats.streams.get_mut(stream) else {
@@ -640,7 +643,7 @@ fn settle_runs(
                 let took = line.at.duration_since(start) - job::LOOP_PAUSE;
                 let jobs = known.ran.iter().filter(|(_, at)| **at == start);
                 if took >= LONG_JOB {
-                    over.extend(jobs.map(|(job, _)| Waited {
+                    over.extend(jobs.map(|(job, _)| LongStart {
                         job: *job,
                         first: first.clone(),
                         start,

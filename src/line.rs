@@ -125,6 +125,16 @@ pub enum JobEvent {
     Skipped,
 }
 
+impl JobEvent {
+    /// How long a run took that has ended, where its line says so.
+    pub fn took(&self) -> Option<SignedDuration> {
+        match self {
+            Self::Ended { took } | Self::Succeeded { took } | Self::Failed { took, .. } => *took,
+            Self::Started | Self::CutOff | Self::Skipped => None,
+        }
+    }
+}
+
 impl Line {
     /// A line of that kind. It counts as a heartbeat if the kind is one, or a job's line.
     pub fn new(at: Timestamp, stream: Arc<str>, kind: Kind, text: impl Into<String>) -> Line {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Map;
 
-use crate::condition::{Condition, Fact, RestartHelps, Slot};
+use crate::condition::{Condition, Fact, RestartHelps, Slot, missed_jobs};
 use crate::config::{Cure, EcsTarget, ReplicaCure, Scheduler};
 use crate::hash::short_hash;
 use crate::health::Sign;
@@ -523,10 +523,20 @@ pub fn handling(
     }
 }
 
-/// Whether a job is waited for no more although it has not run: a run would be in its all-clear.
+/// Whether jobs are waited for no more although they have not run: a run would be in the all-clear.
 fn never_ran(incident: &Incident) -> bool {
-    let ran = |fact: &Fact| matches!(fact, Fact::LastRun { at: Some(_) });
-    incident.slot == Slot::JobRuns && incident.subject.is_some() && !incident.proof.iter().any(ran)
+    let proof = &incident.proof;
+    incident.slot == Slot::JobRuns
+        && match &incident.subject {
+            Some(_) => !(proof.iter()).any(|fact| matches!(fact, Fact::LastRun { at: Some(_) })),
+            None => proof.iter().any(|fact| match fact {
+                Fact::NotSince { jobs, more, next } => {
+                    let all = missed_jobs(proof).saturating_sub(*more) as usize == jobs.len();
+                    all && next.is_none()
+                }
+                _ => false,
+            }),
+        }
 }
 
 fn withheld(remediation: &Remediation) -> Handling {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::pause::Pause;
-use super::{DAY, ONE_BEAT};
+use super::{DAY, ONE_BEAT, PAUSE, Waited};
 use crate::cause;
 use crate::config::Scheduler;
 use crate::due::{self, Missed};
@@ -478,10 +478,9 @@ impl<'a> Run<'a> {
                     pause.map(|pause| (pause - LOOP_PAUSE).max(SignedDuration::ZERO)),
                 )
             }
-            JobEvent::Ended { took }
-            | JobEvent::Succeeded { took }
-            | JobEvent::Failed { took, .. } => {
-                (whole_second(line.at - took.unwrap_or_default()), *took)
+            JobEvent::Ended { .. } | JobEvent::Succeeded { .. } | JobEvent::Failed { .. } => {
+                let took = event.took();
+                (whole_second(line.at - took.unwrap_or_default()), took)
             }
         };
         let begins = matches!(event, JobEvent::Started | JobEvent::CutOff);
@@ -524,6 +523,12 @@ impl<'a> Run<'a> {
         self.own && is_bare
     }
 
+    /// Its line, printed when it ended, tells that the loop waited for it longer than for a pause of
+    /// its own.
+    fn kept_waiting(&self) -> bool {
+        self.own && !self.begins() && self.took.is_some_and(|took| took > PAUSE)
+    }
+
     fn is_skip(&self) -> bool {
         matches!(self.event, JobEvent::Skipped)
     }
@@ -543,10 +548,11 @@ pub(super) fn fold(
         .filter(|run| run.took.is_some_and(|took| took >= LONG_JOB))
         .map(|run| run.job)
         .collect();
+    let queues = scheduler.preset.is_laravel() && !scheduler.runs_as_tasks();
     for run in runs.iter() {
-        let mut configured = false;
+        let (mut configured, mut name) = (false, run.job);
         for job in (scheduler.jobs.iter()).filter(|job| job.owns(run.job, run.text)) {
-            configured = true;
+            (configured, name) = (true, &job.name);
             let is_settled =
                 run.written <= settled && before.is_none_or(|before| run.written > before);
             fold_run(state, &job.name, run);
@@ -557,6 +563,13 @@ pub(super) fn fold(
         let known = long.contains(run.job) || state.jobs.contains_key(run.job);
         if !configured && known && !run.is_skip() {
             fold_run(state, run.job, run);
+        }
+        if queues && run.kept_waiting() {
+            state.heartbeats.waited_for(Waited {
+                job: name.to_owned(),
+                start: run.start,
+                end: run.at,
+            });
         }
     }
 }

@@ -5,9 +5,10 @@ mod absence;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cause::{self, Cause, Clues, ErrorNote, Evidence};
-use crate::condition::{Condition, Fact, Finding, Pace};
+use crate::condition::{Condition, Fact, Finding, Pace, Slot};
 use crate::config::Scheduler;
 use crate::cron::horizon;
+use crate::due;
 use crate::hash::short_hash;
 use crate::history::JobHistory;
 use crate::job::Job;
@@ -72,7 +73,7 @@ pub fn jobs(scheduler: &Scheduler, state: &State, now: Timestamp) -> Vec<Finding
     let judges = [overdue, failing, overrun, twice];
     judges
         .into_iter()
-        .flat_map(|judge| grouped(state, cases.iter().filter_map(judge).collect()))
+        .flat_map(|judge| grouped(state, now, cases.iter().filter_map(judge).collect()))
         .collect()
 }
 
@@ -206,8 +207,11 @@ fn overrun(case: &Case<'_>) -> Option<Finding> {
     if let Some((start, runtime)) = running(case).filter(|(_, runtime)| too_long(runtime)) {
         return Some(case.finding(Condition::JobOverrun, start, proof(runtime, true)));
     }
-    let run =
-        (case.history.last_run.as_ref()).filter(|run| case.history.told_run != Some(run.start))?;
+    // An all-clear of the loop told it, unless it goes on with what is told of the run before.
+    let is_open = (case.state.incident(Slot::JobRuntime, Some(&case.job.name)))
+        .is_some_and(|incident| incident.phase != Phase::Resolved);
+    let run = (case.history.last_run.as_ref())
+        .filter(|run| is_open || case.history.told_run != Some(run.start))?;
     let runtime = (run.seconds.map(SignedDuration::from_secs)).filter(too_long)?;
     Some(Finding {
         // It is over; the next run tells whether it was the only one.
@@ -282,8 +286,9 @@ fn twice(case: &Case<'_>) -> Option<Finding> {
 
 /// Findings of one condition: one by one, or together where they are many, or where all jobs are
 /// held back. A job that was told alone stays alone. Once jobs run again, the few that are left of
-/// many are told with the all-clear of the many; so are all that were held back together.
-fn grouped(state: &State, found: Vec<Finding>) -> Vec<Finding> {
+/// many are told with the all-clear of the many; so are those that were held back and have not
+/// been due since.
+fn grouped(state: &State, now: Timestamp, found: Vec<Finding>) -> Vec<Finding> {
     let known = |finding: &Finding, subject: Option<&str>| {
         (state.incident(finding.condition.slot(), subject))
             .filter(|incident| incident.phase != Phase::Resolved)
@@ -292,22 +297,30 @@ fn grouped(state: &State, found: Vec<Finding>) -> Vec<Finding> {
         known(finding, finding.subject.as_deref())
             .is_some_and(|incident| incident.phase != Phase::Pending)
     };
-    let (mut told, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(is_told);
+    let (mut told, mut rest): (Vec<_>, Vec<_>) = found.into_iter().partition(is_told);
     let Some(first) = rest.first() else {
         return told;
     };
-    let is_many = told.len() + rest.len() > MOST_SINGLE;
     let is_shared = |causes: &[Cause]| causes.first().is_some_and(Cause::is_shared);
-    let some_ran = state.jobs.values().any(|job| job.missed.back.is_some());
-    match known(first, None) {
-        Some(many) if some_ran && (rest.len() <= MOST_SINGLE || is_shared(&many.causes)) => {}
-        Some(_) => told.extend(together_as_one(rest)),
-        None => {
-            let (many, single): (Vec<_>, Vec<_>) =
-                (rest.into_iter()).partition(|finding| is_many || is_shared(&finding.causes));
-            told.extend(single);
-            told.extend(together_as_one(many));
+    if let Some(many) = known(first, None) {
+        let few = rest.len() <= MOST_SINGLE;
+        if let Some(returned) = due::newest_return(state) {
+            let had_no_chance = |finding: &Finding| {
+                (finding.subject.as_ref().and_then(|job| state.jobs.get(job)))
+                    .is_some_and(|history| history.had_no_chance_since(returned, now))
+            };
+            rest.retain(|finding| match is_shared(&many.causes) {
+                true => !had_no_chance(finding),
+                false => !few,
+            });
         }
+        told.extend(together_as_one(rest));
+    } else {
+        let is_many = told.len() + rest.len() > MOST_SINGLE;
+        let (many, single): (Vec<_>, Vec<_>) =
+            (rest.into_iter()).partition(|finding| is_many || is_shared(&finding.causes));
+        told.extend(single);
+        told.extend(together_as_one(many));
     }
     told
 }

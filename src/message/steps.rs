@@ -206,14 +206,14 @@ fn is_replaced(notification: &Notification, ended: bool) -> bool {
 /// of; at the end of missing runs those of which none has come since.
 fn jobs(notification: &Notification, ended: bool) -> impl Iterator<Item = &str> {
     let came = ended && notification.condition == Condition::JobOverdue;
-    let missed = (notification.proof.iter()).filter_map(move |fact| match fact {
-        Fact::NotSince { job, .. } if came => Some(job.as_str()),
-        Fact::MissedRuns { job, .. } if !came => Some(job.as_str()),
-        _ => None,
+    let missed = (notification.proof.iter()).flat_map(move |fact| match fact {
+        Fact::NotSince { jobs, .. } if came => jobs.as_slice(),
+        Fact::MissedRuns { job, .. } if !came => std::slice::from_ref(job),
+        _ => &[],
     });
     (notification.job().into_iter())
         .filter(move |_| !came)
-        .chain(missed)
+        .chain(missed.map(String::as_str))
 }
 
 /// A step's command, where it has one.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::words::{Speaker, Words};
 use super::{Context, console, safe, steps};
 use crate::cause::{self, Evidence};
-use crate::condition::{Fact, RestartHelps, Slot};
+use crate::condition::{Condition, Fact, RestartHelps, Slot, missed_jobs};
 use crate::config::{Cure, EcsTarget, Language, ReplicaCure, Scheduler};
 use crate::health::Sign;
 use crate::plan::{Handling, Notification};
@@ -189,16 +189,19 @@ fn known(notification: &Notification, context: &Context<'_>) -> Value {
     let ended = notification.is_over();
     let end = notification.until.unwrap_or(notification.at);
     let place = context.scheduler.map(place);
-    // Several jobs may be one by now.
-    let one = (notification.subject.as_deref()).or_else(|| {
-        (notification.proof.iter()).find_map(|fact| match fact {
-            Fact::Jobs { names, more: 0 } if names.len() == 1 => Some(names[0].as_str()),
-            _ => None,
-        })
-    });
     let handling = handling(notification);
     let of_handling = |key| handling.get_attr(key).unwrap_or_default();
     let facts = || notification.proof.iter();
+    let is_one =
+        notification.condition == Condition::JobOverdue && missed_jobs(&notification.proof) == 1;
+    // Several jobs may be one by now.
+    let one = (notification.subject.as_deref()).or_else(|| {
+        facts().find_map(|fact| match fact {
+            Fact::Jobs { names, more: 0 } if names.len() == 1 => Some(names[0].as_str()),
+            Fact::MissedRuns { job, .. } if is_one => Some(job),
+            _ => None,
+        })
+    });
     let obstacle = facts().find_map(|fact| match fact {
         Fact::Blind { obstacle, .. } => *obstacle,
         _ => None,

@@ -1654,21 +1654,42 @@ fn the_all_clear_of_many_jobs_leaves_out_the_one_that_was_told_alone() {
     assert_eq!(named, ["job:1", "job:2", "job:3", "job:4", "job:5"]);
 }
 
-/// But a job that runs seldom is overdue until it runs again: that is no old news.
+/// But a job that is not due again soon is overdue until it runs: that is no old news.
 #[test]
-fn a_daily_run_that_an_outage_cost_in_a_silence_is_overdue_after_it() {
-    let mut stage = dies(&job("45 0 * * *", ""), 60);
-    stage.state.silences.push(one_off(stage.now, 95, None));
-    let plans = stage.passes(30);
-    assert_eq!(told(&plans), [(Condition::JobOverdue, Occasion::Opened)]);
-    let opened = plans.iter().flat_map(|plan| &plan.notifications).next();
-    let proof = &opened.unwrap().proof;
-    let missed = |fact: &Fact| matches!(fact, Fact::MissedRuns { count: 1, .. });
-    let paused = |fact: &Fact| matches!(fact, Fact::Paused { .. });
-    assert!(
-        proof.iter().any(missed) && proof.iter().any(paused),
-        "{proof:?}"
+fn a_rare_run_that_an_outage_cost_in_a_silence_is_overdue_after_it() {
+    for (cron, lost) in [
+        ("45 0 * * *", 1),
+        ("40,50 0 * * *", 2),
+        ("40 0,4 * * *", 1),
+        ("30 0-1 * * *", 2),
+    ] {
+        let long = if lost == 2 { 70 } else { 60 };
+        let mut stage = dies(&job(cron, ""), long);
+        stage.state.silences.push(one_off(stage.now, 115, None));
+        let plans = stage.passes(28);
+        let expected = [(Condition::JobOverdue, Occasion::Opened)];
+        assert_eq!(told(&plans), expected, "{cron}");
+        let opened = plans.iter().flat_map(|plan| &plan.notifications).next();
+        let proof = &opened.unwrap().proof;
+        let missed = |fact: &Fact| matches!(fact, Fact::MissedRuns { count, .. } if *count == lost);
+        let paused = |fact: &Fact| matches!(fact, Fact::Paused { .. });
+        assert!(proof.iter().any(missed), "{cron} {proof:?}");
+        assert!(proof.iter().any(paused), "{cron} {proof:?}");
+    }
+}
+
+/// It waits in the same turn for the job that kept the loop busy, and its grace is not over.
+#[test]
+fn a_run_that_is_late_after_a_silence_is_waited_for() {
+    let mut stage = dies(&job("30 0 * * *", "grace = \"3h\""), 50);
+    stage.job_ended(
+        "tidy:up",
+        minutes(100) + SignedDuration::from_secs(2),
+        minutes(20),
     );
+    stage.lines.sort_by_key(|line| line.at);
+    stage.state.silences.push(one_off(stage.now, 85, None));
+    assert_eq!(told(&stage.passes(58)), []);
 }
 
 #[test]

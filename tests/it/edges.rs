@@ -11,12 +11,8 @@ use scheduler_watchdog::snapshot::{Observed, Obstacle};
 use scheduler_watchdog::state::Outcome;
 
 use crate::stage::{
-    SECOND_TASK, Stage, TASK, at, deployment, facts, falls_silent, minutes, told, unknown,
+    SECOND_TASK, Stage, TASK, at, deployment, facts, falls_silent, minutes, seconds, told, unknown,
 };
-
-fn seconds(n: i64) -> SignedDuration {
-    SignedDuration::from_secs(n)
-}
 
 fn occasions(plans: &[Plan]) -> Vec<(Condition, Occasion)> {
     told(plans)

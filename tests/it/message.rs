@@ -688,11 +688,12 @@ fn held_back_over() -> Notification {
     };
     over.proof = vec![
         missed("batch:generate-reports", 1, "2026-11-24T03:45:00Z"),
+        missed("redis:monitor", 14, "2026-11-24T04:50:00Z"),
         Fact::NotSince {
-            job: "batch:generate-reports".to_owned(),
+            jobs: vec!["batch:generate-reports".to_owned()],
+            more: 0,
             next: Some(at("2026-12-01T03:45:00Z")),
         },
-        missed("redis:monitor", 14, "2026-11-24T04:50:00Z"),
     ];
     over
 }
@@ -871,7 +872,8 @@ fn facts() -> Vec<Fact> {
             last: then,
         },
         Fact::NotSince {
-            job: "x".to_owned(),
+            jobs: vec!["x".to_owned()],
+            more: 0,
             next: None,
         },
         Fact::MoreMissed { jobs: 1 },

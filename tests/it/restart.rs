@@ -11,15 +11,11 @@ use scheduler_watchdog::state::{Attempt, Outcome};
 use serde_json::Map;
 
 use crate::stage::{
-    SECOND_TASK, Stage, TASK, deployment, facts, falls_silent, minutes, replica_falls_silent, task,
-    told, unknown,
+    SECOND_TASK, Stage, TASK, deployment, facts, falls_silent, minutes, replica_falls_silent,
+    seconds, task, told, unknown,
 };
 
 const RESTARTED: &str = "ecs-svc/2";
-
-fn seconds(n: i64) -> SignedDuration {
-    SignedDuration::from_secs(n)
-}
 
 /// The first pass that plans a restart with all gates open; it is claimed, and not yet made.
 fn claimed(stage: &mut Stage) -> Remediation {

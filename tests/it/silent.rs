@@ -11,12 +11,8 @@ use scheduler_watchdog::snapshot::Observed;
 
 use crate::stage::{
     SECOND_TASK, Stage, TASK, at, deployment, facts, falls_silent, minutes, replica_falls_silent,
-    task, told,
+    seconds, task, told,
 };
-
-fn seconds(n: i64) -> SignedDuration {
-    SignedDuration::from_secs(n)
-}
 
 const REPORTS: &str = r#"
     [[scheduler.job]]

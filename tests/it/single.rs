@@ -1,16 +1,11 @@
 //! What is said of single jobs, and how often: missing, late, too long, twice.
 
-use jiff::SignedDuration;
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::StaleAfter;
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
 use scheduler_watchdog::plan::{Notification, Occasion, Plan, Verdict};
 
-use crate::stage::{SECOND_TASK, Stage, TASK, minutes, stream, told};
-
-fn seconds(n: i64) -> SignedDuration {
-    SignedDuration::from_secs(n)
-}
+use crate::stage::{SECOND_TASK, Stage, TASK, minutes, seconds, stream, told};
 
 fn job(name: &str, cron: &str, more: &str) -> String {
     format!("[[scheduler.job]]\nname = \"{name}\"\ncron = \"{cron}\"\n{more}\n")

@@ -43,6 +43,10 @@ pub fn minutes(n: i64) -> SignedDuration {
     SignedDuration::from_mins(n)
 }
 
+pub fn seconds(n: i64) -> SignedDuration {
+    SignedDuration::from_secs(n)
+}
+
 pub fn stream(task: &str) -> String {
     format!("app/app/{task}")
 }

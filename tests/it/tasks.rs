@@ -12,7 +12,7 @@ use scheduler_watchdog::remedy;
 use scheduler_watchdog::snapshot::{Fleet, Observed, Obstacle, ServiceFacts, Task};
 use scheduler_watchdog::state::{MOST_BYTES, Outcome, State};
 
-use crate::stage::{Stage, minutes, stream, task, unknown};
+use crate::stage::{Stage, minutes, seconds, stream, task, unknown};
 
 const CONFIG: &str = r#"
 [[scheduler]]
@@ -31,10 +31,6 @@ const EVENTBRIDGE: &str = "chronos-schedule/every-minute";
 /// From the start of a task to its first line, and to its end.
 const SPEAKS: SignedDuration = SignedDuration::from_secs(4);
 const ENDS: SignedDuration = SignedDuration::from_secs(9);
-
-fn seconds(n: i64) -> SignedDuration {
-    SignedDuration::from_secs(n)
-}
 
 /// A schedule that starts a task each minute, and what becomes of these.
 struct Schedule {

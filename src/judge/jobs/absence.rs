@@ -30,6 +30,9 @@ const OFTEN: SignedDuration = SignedDuration::from_mins(15);
 /// two, so its first message has the cause.
 const LASTING: u32 = 2;
 
+/// Times are told in whole seconds, of runs that may take less.
+const MOMENT: SignedDuration = SignedDuration::from_secs(1);
+
 /// How far two time zones can be apart.
 const ZONES_APART: SignedDuration = SignedDuration::from_hours(14);
 
@@ -94,7 +97,10 @@ fn its_task_is_gone(case: &Case<'_>, stream: u32, start: Timestamp) -> bool {
 fn held_back(case: &Case<'_>, missed: &Missed) -> Option<Cause> {
     let beats = &case.state.heartbeats;
     let held = beats.held()?;
-    let none_ran = beats.last_job.is_none_or(|last| last < held.at);
+    // A run from before prints its line when it ends.
+    let began = beats.last_start.map(|start| start + MOMENT);
+    let none_ran = [beats.last_job, began].into_iter().flatten().min();
+    let none_ran = none_ran.is_none_or(|last| last < held.at);
     (none_ran && held.at <= missed.last?)
         .then(|| Cause::new("maintenance-or-pause", held.line.as_str()))
 }
