@@ -104,10 +104,14 @@ impl JobHistory {
         (Some(&self.missed)).filter(|missed| !missed.is_none() && self.back().is_none())
     }
 
-    /// Whether the runs that are missing were all due before a moment, and none has been due since.
+    /// Whether a run was missed that was due at a moment or later.
+    pub fn missed_since(&self, moment: Timestamp) -> bool {
+        (self.missed.last).is_some_and(|due| due >= whole_minute(moment))
+    }
+
+    /// Whether none was missed since a moment because none was due.
     pub fn had_no_chance_since(&self, moment: Timestamp, now: Timestamp) -> bool {
-        let before = |due: Timestamp| due < whole_minute(moment);
-        self.missed.last.is_some_and(before) && self.due.is_none_or(|due| due > now)
+        !self.missed_since(moment) && self.due.is_none_or(|due| due > now)
     }
 
     /// The run that came after those that were missed, settled or not.

@@ -286,8 +286,8 @@ fn twice(case: &Case<'_>) -> Option<Finding> {
 
 /// Findings of one condition: one by one, or together where they are many, or where all jobs are
 /// held back. A job that was told alone stays alone. Once jobs run again, the few that are left of
-/// many are told with the all-clear of the many; so are those that were held back and have not
-/// been due since.
+/// many are told with the all-clear of the many. Of those that were held back, they are those that
+/// have not been due since; who was, and is missing still, has a reason of its own, and is told alone.
 fn grouped(state: &State, now: Timestamp, found: Vec<Finding>) -> Vec<Finding> {
     let known = |finding: &Finding, subject: Option<&str>| {
         (state.incident(finding.condition.slot(), subject))
@@ -303,16 +303,23 @@ fn grouped(state: &State, now: Timestamp, found: Vec<Finding>) -> Vec<Finding> {
     };
     let is_shared = |causes: &[Cause]| causes.first().is_some_and(Cause::is_shared);
     if let Some(many) = known(first, None) {
-        let few = rest.len() <= MOST_SINGLE;
-        if let Some(returned) = due::newest_return(state) {
-            let had_no_chance = |finding: &Finding| {
-                (finding.subject.as_ref().and_then(|job| state.jobs.get(job)))
-                    .is_some_and(|history| history.had_no_chance_since(returned, now))
-            };
-            rest.retain(|finding| match is_shared(&many.causes) {
-                true => !had_no_chance(finding),
-                false => !few,
-            });
+        match due::newest_return(state) {
+            Some(returned) if is_shared(&many.causes) => {
+                let history = |finding: &Finding| state.jobs.get(finding.subject.as_ref()?);
+                rest.retain(|finding| {
+                    !history(finding).is_some_and(|job| job.had_no_chance_since(returned, now))
+                });
+                let stays = |finding: &Finding| {
+                    is_shared(&finding.causes)
+                        || history(finding).is_some_and(|job| !job.missed_since(returned))
+                };
+                let (left, stuck): (Vec<_>, Vec<_>) = rest.into_iter().partition(stays);
+                let few = stuck.len() <= MOST_SINGLE;
+                rest = left;
+                if few { &mut told } else { &mut rest }.extend(stuck);
+            }
+            Some(_) if rest.len() <= MOST_SINGLE => rest.clear(),
+            _ => {}
         }
         told.extend(together_as_one(rest));
     } else {
