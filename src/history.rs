@@ -499,19 +499,11 @@ pub fn fold(state: &mut State, scheduler: &Scheduler, window: &LogWindow, now: T
         for run in settle_runs(&mut state.heartbeats, stream, lines, settled, queues) {
             let its = |name: &&String| short_hash(name) == run.job;
             let name = state.jobs.keys().find(its).cloned();
-            let history = name.and_then(|name| state.jobs.get_mut(&name));
-            match (history, run.first) {
-                // What began in this window is judged with the other runs that it shows.
-                (Some(history), _) => {
-                    if history.starts.iter().any(|start| *start <= run.start) {
-                        history.paused(run.start, run.took);
-                    }
-                }
-                (None, Some(name)) if short_hash(&name) == run.job => {
-                    let history = JobHistory::met(run.start, run.took);
-                    state.jobs.insert(name, history);
-                }
-                (None, _) => {}
+            // What began in this window is judged with the other runs that it shows.
+            if let Some(history) = name.and_then(|name| state.jobs.get_mut(&name))
+                && history.starts.iter().any(|start| *start <= run.start)
+            {
+                history.paused(run.start, run.took);
             }
         }
         runs.extend(
@@ -611,8 +603,6 @@ fn fold_stream(
 struct LongStart {
     /// The job, by the hash of its name.
     job: u32,
-    /// What is kept of its name, where the stream had not shown a run of it before.
-    first: Option<String>,
     start: Timestamp,
     took: SignedDuration,
 }
@@ -639,13 +629,12 @@ fn settle_runs(
             // One that was started again did not end the run.
             let waited = (known.turn.as_ref())
                 .filter(|turn| turn.open && booted_at.is_none_or(|boot| boot < turn.ended));
-            if let Some((start, first)) = waited.map(|turn| (turn.ended, &turn.first)) {
+            if let Some(start) = waited.map(|turn| turn.ended) {
                 let took = line.at.duration_since(start) - job::LOOP_PAUSE;
                 let jobs = known.ran.iter().filter(|(_, at)| **at == start);
                 if took >= LONG_JOB {
                     over.extend(jobs.map(|(job, _)| LongStart {
                         job: *job,
-                        first: first.clone(),
                         start,
                         took,
                     }));

@@ -228,12 +228,8 @@ fn due_jobs(
     }
     for (name, history) in &state.jobs {
         let configured = scheduler.jobs.iter().any(|job| job.name == *name);
-        // The line of its start is the newest; or by its runs before it should have begun.
-        let began = newest.is_some_and(|stream| stream.waits_for(name));
-        if !configured && (began || (history.was_due(from, until) && !ended(name, from))) {
-            let known = history.longest();
-            let patience = known.map_or(LONGEST_RUN, |_| SignedDuration::ZERO);
-            jobs.push(DueJob::new(name, known, patience));
+        if !configured && history.was_due(from, until) && !ended(name, from) {
+            jobs.push(DueJob::new(name, history.longest(), SignedDuration::ZERO));
         }
     }
     jobs

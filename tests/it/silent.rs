@@ -460,21 +460,17 @@ fn a_job_may_be_running_in_the_hour_that_the_clock_repeats() {
     }
 }
 
-/// What a line tells up to Laravel 9.20.
-fn started(job: &str) -> Kind {
-    Kind::Job {
-        name: job.to_owned(),
-        event: JobEvent::Started,
-        background: false,
-    }
-}
-
 /// Before Laravel 9.21 a job's line tells that it begins. Where nobody knows how long it takes, the loop
 /// may wait for it, and is not restarted; a loop that went on at once after it before does not.
 #[test]
 fn the_first_start_of_a_job_holds_a_restart() {
     let start = |stage: &mut Stage, minute: i64| {
-        stage.push(TASK, minutes(minute), started("big"), "big");
+        let kind = Kind::Job {
+            name: "big".to_owned(),
+            event: JobEvent::Started,
+            background: false,
+        };
+        stage.push(TASK, minutes(minute), kind, "big");
     };
     for (before, held) in [(None, true), (Some(20), false)] {
         let mut stage = Stage::new("");
@@ -506,31 +502,6 @@ fn the_first_start_of_a_job_holds_a_restart() {
     }
 }
 
-/// It is learned by what the loop waited for, once that has happened twice: the first pause may have been
-/// a hole in the log. Restarts are held meanwhile.
-#[test]
-fn a_long_job_that_nobody_configured_is_learned_by_the_line_of_its_start() {
-    let mut stage = Stage::new("");
-    stage.other_lines();
-    for night in 0..4 {
-        for minute in (0..24 * 60).filter(|minute| !(30..121).contains(minute)) {
-            let after = minutes(night * 24 * 60 + minute) + seconds(2);
-            let (kind, text) = match minute {
-                29 => (started("big"), "big"),
-                _ => (Kind::Heartbeat(Pulse::Idle), "idle"),
-            };
-            stage.push(TASK, after, kind, text);
-        }
-    }
-    for expected in [2, 2, 0, 0] {
-        let plans = stage.passes(24 * 12);
-        let told: Vec<Occasion> = (told(&plans).iter().map(|told| told.occasion))
-            .filter(|occasion| *occasion != Occasion::Reminder)
-            .collect();
-        assert_eq!(told, [Occasion::Opened, Occasion::Resolved][..expected]);
-    }
-}
-
 /// Of a job whose runs were seen before it is known how long they take.
 #[test]
 fn the_first_start_in_a_stream_of_a_job_that_is_known_holds_no_restart_for_hours() {
@@ -542,7 +513,12 @@ fn the_first_start_in_a_stream_of_a_job_that_is_known_holds_no_restart_for_hours
         ..JobHistory::default()
     };
     stage.state.jobs.insert("big".to_owned(), known);
-    stage.push(TASK, minutes(29), started("big"), "big");
+    let kind = Kind::Job {
+        name: "big".to_owned(),
+        event: JobEvent::Started,
+        background: false,
+    };
+    stage.push(TASK, minutes(29), kind, "big");
     let plans = stage.passes(10);
     let allowed = |plan: &Plan| plan.remediation.as_ref().is_some_and(|r| r.allowed());
     assert!(plans.iter().any(allowed), "{:?}", plans.last());

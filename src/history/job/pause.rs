@@ -22,22 +22,6 @@ pub struct Pause {
 }
 
 impl JobHistory {
-    /// A job that nobody configured, and whose first run the loop seems to have waited for. It may have
-    /// been a hole in the log: that is believed when it happens again.
-    pub(in crate::history) fn met(start: Timestamp, took: SignedDuration) -> Self {
-        let start = whole_second(start);
-        let pause = Pause {
-            start,
-            seconds: took.as_secs(),
-        };
-        Self {
-            starts: vec![start],
-            starts_told: true,
-            doubted: Some(pause),
-            ..Self::default()
-        }
-    }
-
     /// After the line of its start, the next one came so much later. What would be odd for a run of
     /// this job is believed when it happens again.
     pub(in crate::history) fn paused(&mut self, start: Timestamp, took: SignedDuration) {
