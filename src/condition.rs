@@ -250,6 +250,8 @@ pub struct Finding {
     pub corroborated: bool,
     /// Why, root cause first; empty where nothing proves any cause.
     pub causes: Vec<Cause>,
+    /// What was told as the cause before is not, as is known by now.
+    pub refuted: bool,
     /// The numbers that prove the condition, as a sentence for people who read the report.
     pub proof: Vec<Fact>,
     /// How often people are reminded of it, where it has a pace of its own.

@@ -211,6 +211,7 @@ pub fn configuration(
         since: now,
         corroborated: true,
         causes: Vec::new(),
+        refuted: false,
         proof: vec![Fact::Mistakes {
             list: mistakes.0.iter().map(ToString::to_string).collect(),
         }],

@@ -177,7 +177,7 @@ fn found(state: &mut State, finding: &Finding, explained: bool, moment: &Moment<
     incident.condition = finding.condition;
     incident.severity = finding.condition.severity();
     incident.proof.clone_from(&finding.proof);
-    if !finding.causes.is_empty() {
+    if finding.refuted || !finding.causes.is_empty() {
         incident.causes.clone_from(&finding.causes);
     }
     match incident.phase {

@@ -608,6 +608,7 @@ impl<'a> Scene<'a> {
             since,
             corroborated: true,
             causes,
+            refuted: false,
             proof,
             pace: None,
         }

@@ -103,6 +103,7 @@ impl Case<'_> {
             since,
             corroborated: true,
             causes: Vec::new(),
+            refuted: false,
             proof,
             pace: Some(pace),
         }
@@ -287,7 +288,8 @@ fn twice(case: &Case<'_>) -> Option<Finding> {
 /// Findings of one condition: one by one, or together where they are many, or where all jobs are
 /// held back. A job that was told alone stays alone. Once jobs run again, the few that are left of
 /// many are told with the all-clear of the many. Of those that were held back, they are those that
-/// have not been due since; who was, and is missing still, has a reason of its own, and is told alone.
+/// have not been due since; who was, and is missing still, has a reason of its own, and is told alone,
+/// or as one of many again.
 fn grouped(state: &State, now: Timestamp, found: Vec<Finding>) -> Vec<Finding> {
     let known = |finding: &Finding, subject: Option<&str>| {
         (state.incident(finding.condition.slot(), subject))
@@ -303,25 +305,29 @@ fn grouped(state: &State, now: Timestamp, found: Vec<Finding>) -> Vec<Finding> {
     };
     let is_shared = |causes: &[Cause]| causes.first().is_some_and(Cause::is_shared);
     if let Some(many) = known(first, None) {
+        let mut refuted = false;
         match due::newest_return(state) {
             Some(returned) if is_shared(&many.causes) => {
                 let history = |finding: &Finding| state.jobs.get(finding.subject.as_ref()?);
-                rest.retain(|finding| {
-                    !history(finding).is_some_and(|job| job.had_no_chance_since(returned, now))
-                });
-                let stays = |finding: &Finding| {
-                    is_shared(&finding.causes)
-                        || history(finding).is_some_and(|job| !job.missed_since(returned))
+                let is_stuck = |finding: &Finding| {
+                    let missed = history(finding).is_some_and(|job| job.missed_since(returned));
+                    missed && !is_shared(&finding.causes)
                 };
-                let (left, stuck): (Vec<_>, Vec<_>) = rest.into_iter().partition(stays);
-                let few = stuck.len() <= MOST_SINGLE;
-                rest = left;
-                if few { &mut told } else { &mut rest }.extend(stuck);
+                refuted = rest.iter().filter(|finding| is_stuck(finding)).count() > MOST_SINGLE;
+                if !refuted {
+                    let (stuck, left) = rest.into_iter().partition::<Vec<_>, _>(is_stuck);
+                    told.extend(stuck);
+                    rest = left;
+                    rest.retain(|finding| {
+                        !history(finding).is_some_and(|job| job.had_no_chance_since(returned, now))
+                    });
+                }
             }
             Some(_) if rest.len() <= MOST_SINGLE => rest.clear(),
             _ => {}
         }
-        told.extend(together_as_one(rest));
+        let together = together_as_one(rest);
+        told.extend(together.map(|many| Finding { refuted, ..many }));
     } else {
         let is_many = told.len() + rest.len() > MOST_SINGLE;
         let (many, single): (Vec<_>, Vec<_>) =

@@ -103,6 +103,7 @@ pub(super) fn blindness(snapshot: &Snapshot, hidden: Option<&str>, state: &State
                 since: blind.since,
                 corroborated: true,
                 causes: Vec::new(),
+                refuted: false,
                 proof: vec![Fact::Blind {
                     why,
                     obstacle,

@@ -213,6 +213,31 @@ fn who_goes_on_missing_when_others_run_again_is_told_alone() {
     }
 }
 
+/// More than three of them are not told one by one: that the cause was another one, or is over, is news.
+#[test]
+fn that_many_go_on_missing_when_others_run_again_changes_the_cause() {
+    let stuck = ["a", "b", "c", "d"];
+    let mut jobs = vec![MONITOR, ("nightly", 1440, 90)];
+    jobs.extend(stuck.map(|name| (name, 5, 0)));
+    let plans = passes(&mut play(&jobs, 420, 0..0, |name, minute| {
+        let until = if stuck.contains(&name) { 260 } else { 150 };
+        !(62..until).contains(&minute)
+    }));
+    let [opened, changed, resolved] = [Occasion::Opened, Occasion::Changed, Occasion::Resolved];
+    assert_eq!(
+        story(&plans),
+        [(None, opened), (None, changed), (None, resolved)]
+    );
+    let causes: Vec<&str> = (told(&plans).iter())
+        .filter(|n| n.occasion != Occasion::Reminder)
+        .map(|n| n.cause_id())
+        .collect();
+    assert_eq!(causes, ["maintenance-or-pause", "unknown", "unknown"]);
+    let (missed, not_since) = cost(all_clear(&plans));
+    assert_eq!(missed[0], ("nightly", 1));
+    assert_eq!(not_since, ["nightly"]);
+}
+
 /// It was due when jobs ran again, and the loop waits for it: "run it by hand" would run it twice.
 #[test]
 fn a_run_that_is_under_way_is_waited_for() {
