@@ -12,7 +12,7 @@ use crate::due;
 use crate::hash::short_hash;
 use crate::history::JobHistory;
 use crate::job::Job;
-use crate::state::{Phase, State};
+use crate::state::{Incident, Phase, State};
 
 /// Jobs in the same trouble that are told one by one; what more there are is one incident of
 /// several jobs, because something that they share is wrong.
@@ -299,35 +299,14 @@ fn grouped(state: &State, now: Timestamp, found: Vec<Finding>) -> Vec<Finding> {
         known(finding, finding.subject.as_deref())
             .is_some_and(|incident| incident.phase != Phase::Pending)
     };
-    let (mut told, mut rest): (Vec<_>, Vec<_>) = found.into_iter().partition(is_told);
+    let (mut told, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(is_told);
     let Some(first) = rest.first() else {
         return told;
     };
-    let is_shared = |causes: &[Cause]| causes.first().is_some_and(Cause::is_shared);
     if let Some(many) = known(first, None) {
-        let mut refuted = false;
-        match due::newest_return(state) {
-            Some(returned) if is_shared(&many.causes) => {
-                let history = |finding: &Finding| state.jobs.get(finding.subject.as_ref()?);
-                let is_stuck = |finding: &Finding| {
-                    let missed = history(finding).is_some_and(|job| job.missed_since(returned));
-                    missed && !is_shared(&finding.causes)
-                };
-                refuted = rest.iter().filter(|finding| is_stuck(finding)).count() > MOST_SINGLE;
-                if !refuted {
-                    let (stuck, left) = rest.into_iter().partition::<Vec<_>, _>(is_stuck);
-                    told.extend(stuck);
-                    rest = left;
-                    rest.retain(|finding| {
-                        !history(finding).is_some_and(|job| job.had_no_chance_since(returned, now))
-                    });
-                }
-            }
-            Some(_) if rest.len() <= MOST_SINGLE => rest.clear(),
-            _ => {}
-        }
-        let together = together_as_one(rest);
-        told.extend(together.map(|many| Finding { refuted, ..many }));
+        let (stuck, many) = still_together(state, now, many, rest);
+        told.extend(stuck);
+        told.extend(many);
     } else {
         let is_many = told.len() + rest.len() > MOST_SINGLE;
         let (many, single): (Vec<_>, Vec<_>) =
@@ -336,6 +315,48 @@ fn grouped(state: &State, now: Timestamp, found: Vec<Finding>) -> Vec<Finding> {
         told.extend(together_as_one(many));
     }
     told
+}
+
+/// What is left of an open incident of several jobs: who is told alone from now on, and the others
+/// together, if any are left.
+fn still_together(
+    state: &State,
+    now: Timestamp,
+    incident: &Incident,
+    found: Vec<Finding>,
+) -> (Vec<Finding>, Option<Finding>) {
+    let Some(returned) = due::newest_return(state) else {
+        return (Vec::new(), together_as_one(found));
+    };
+    if !is_shared(&incident.causes) {
+        let is_many = found.len() > MOST_SINGLE;
+        let many = is_many.then(|| together_as_one(found)).flatten();
+        return (Vec::new(), many);
+    }
+    let history = |finding: &Finding| state.jobs.get(finding.subject.as_ref()?);
+    let is_stuck = |finding: &Finding| {
+        let missed = history(finding).is_some_and(|job| job.missed_since(returned));
+        missed && !is_shared(&finding.causes)
+    };
+    let (stuck, mut left): (Vec<_>, Vec<_>) = found.into_iter().partition(is_stuck);
+    if stuck.len() > MOST_SINGLE {
+        left.extend(stuck);
+        let many = together_as_one(left);
+        let refuted = many.map(|many| Finding {
+            refuted: true,
+            ..many
+        });
+        return (Vec::new(), refuted);
+    }
+    left.retain(|finding| {
+        !history(finding).is_some_and(|job| job.had_no_chance_since(returned, now))
+    });
+    (stuck, together_as_one(left))
+}
+
+/// Whether what is told as their cause holds all jobs back alike.
+fn is_shared(causes: &[Cause]) -> bool {
+    causes.first().is_some_and(Cause::is_shared)
 }
 
 fn together_as_one(mut findings: Vec<Finding>) -> Option<Finding> {
