@@ -1,8 +1,10 @@
 //! What keeps many jobs from running at once: all of them held back, or the loop busy with one.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::Cure;
 use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
@@ -20,6 +22,7 @@ const SYNC: Job = ("orders:sync", 5, 0);
 fn cron((_, every, first): Job) -> String {
     match every {
         1440 => format!("{} {} * * *", first % 60, first / 60),
+        360 => format!("{} */6 * * *", first % 60),
         60 => format!("{first} * * * *"),
         _ => format!("*/{every} * * * *"),
     }
@@ -294,6 +297,77 @@ fn jobs_that_nobody_waits_for_any_more_do_not_run_again() {
     let all_clear = all_clear(&plans);
     assert_eq!(cost(all_clear).1, ["banner", "campaign"]);
     assert_eq!(all_clear.handling, Handling::NotDueAnyMore);
+}
+
+/// Spans of minutes within three days.
+fn spans(longest: i64) -> impl Strategy<Value = Vec<Range<i64>>> {
+    let span = (30..3 * 1440i64, 1..longest).prop_map(|(start, length)| start..start + length);
+    prop::collection::vec(span, 0..3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+
+    /// Each in one all-clear, whatever else there was: the loop's, one of many, or its own.
+    #[test]
+    fn whoever_holds_jobs_back_each_missed_run_is_told_once(
+        all in spans(700),
+        own in prop::array::uniform4(spans(900)),
+        dead in spans(300),
+        says_so in any::<bool>(),
+    ) {
+        let jobs = [MONITOR, ("hourly", 60, 7), ("sixth", 360, 40), ("daily", 1440, 190)];
+        let within = |spans: &[Range<i64>], minute| spans.iter().any(|span| span.contains(&minute));
+        let runs = |name: &str, minute| {
+            let its = jobs.iter().position(|job| job.0 == name);
+            let held = its.is_some_and(|its| within(&own[its], minute));
+            !held && !within(&all, minute)
+        };
+        // After three wild days all run again, for long enough to be told.
+        let end = 3 * 1440 + 900 + 2 * 1440;
+        let mut stage = play(&jobs, end, 0..0, |name, minute| runs(name, minute) && !within(&dead, minute));
+        for job in &mut stage.scheduler.jobs {
+            job.grace = Some(minutes(5));
+        }
+        let start = stage.now;
+        let minute = |at: Timestamp| at.duration_since(start).as_mins();
+        let is_dead = |at| within(&dead, minute(at));
+        stage.lines.retain(|line| !line.heartbeat || !is_dead(line.at));
+        for span in all.iter().filter(|_| says_so) {
+            for (at, kind) in [(span.start, Kind::Held), (span.end, Kind::Released)] {
+                stage.push(TASK, minutes(at), kind, "said");
+                stage.lines.last_mut().unwrap().heartbeat = false;
+            }
+        }
+        stage.lines.sort_by_key(|line| line.at);
+        let lines = std::mem::take(&mut stage.lines);
+        let mut lines = lines.into_iter().peekable();
+        let mut missed = BTreeMap::<String, u32>::new();
+        for _ in 1..end / 5 {
+            stage.wait(5);
+            // Only what a window can hold, so that the test is quick.
+            while let Some(line) = lines.next_if(|line| line.at <= stage.now) {
+                stage.lines.push(line);
+            }
+            let old = stage.now - minutes(40);
+            stage.lines.retain(|line| line.at >= old);
+            let plan = stage.pass();
+            for over in plan.notifications.iter().filter(|n| n.occasion == Occasion::Resolved) {
+                for (job, count) in cost(over).0 {
+                    *missed.entry(job.to_owned()).or_default() += count;
+                }
+            }
+        }
+        let open: Vec<_> = stage.state.incidents.iter().filter(|i| i.is_open()).collect();
+        prop_assert!(open.is_empty(), "{open:?}");
+        for (name, every, first) in jobs {
+            let due = (6..end).filter(|minute| minute % every == first % every);
+            let truth = due.filter(|due| !runs(name, *due) || within(&dead, *due)).count();
+            let told = missed.get(name).map_or(0, |count| *count as usize);
+            // Single runs of a job that runs again at once are not worth a message.
+            prop_assert!(told == truth || (name == MONITOR.0 && told <= truth), "{name}: {told} of {truth}");
+        }
+    }
 }
 
 /// A run of 50 minutes from 01:00 on, whose line comes with its end; the silence that it causes is told.
