@@ -418,6 +418,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_came_late_is_not_missing_when_others_are() {
+        let at = |minute| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
+        for (late, first) in [(true, 60), (false, 0)] {
+            let [mut missed, mut others] = [Missed::default(), Missed::default()];
+            missed.miss(at(0), 1);
+            if late {
+                missed.came_late(at(20), 1);
+            }
+            others.miss(at(60), 1);
+            missed.take_over(others);
+            assert_eq!(missed.first, Some(at(first)));
+            assert_eq!(missed.count, if late { 1 } else { 2 });
+            assert_eq!(missed.back, None);
+        }
+    }
+
+    #[test]
+    fn who_is_due_now_has_a_chance() {
+        let at = |minute| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
+        for (now, had_none) in [(59, true), (60, false), (61, false)] {
+            let mut history = JobHistory {
+                due: Some(at(60)),
+                ..JobHistory::default()
+            };
+            history.missed.miss(at(0), 1);
+            let none = history.had_no_chance_since(at(30), at(now));
+            assert_eq!(none, had_none, "{now}");
+        }
+    }
+
+    #[test]
     fn a_run_that_came_late_is_not_the_first_that_is_missing() {
         let at = |minute| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
         let mut missed = Missed::default();

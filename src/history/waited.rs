@@ -39,10 +39,7 @@ impl Heartbeats {
 /// The runs that the loop waited for in an outage that is over. That they took long is told with
 /// this, so it is no news of its own any more.
 pub fn tell_waited_for(state: &mut State, since: Timestamp) -> Vec<Fact> {
-    let until = (state.heartbeats.resumed_at).filter(|until| *until > since);
-    let within = |run: &&Waited| {
-        run.start >= since - ONE_BEAT && until.is_some_and(|until| run.end <= until)
-    };
+    let within = |run: &&Waited| run.start >= since - ONE_BEAT;
     let mut told = Vec::new();
     for run in state.heartbeats.waited.iter().filter(within) {
         if let Some(history) = state.jobs.get_mut(&run.job) {

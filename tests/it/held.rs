@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use scheduler_watchdog::cause::Evidence;
 use scheduler_watchdog::condition::{Condition, Fact};
 use scheduler_watchdog::config::Cure;
-use scheduler_watchdog::line::{JobEvent, Kind, Pulse};
+use scheduler_watchdog::line::{JobEvent, Kind, Preset, Pulse};
 use scheduler_watchdog::plan::{Handling, Notification, Occasion, Plan};
 
 use crate::stage::{Stage, TASK, at, minutes, seconds, told};
@@ -177,6 +178,14 @@ fn a_job_that_was_overdue_before_all_were_held_back_keeps_its_incident() {
             expected.swap(2, 3);
         }
         assert_eq!(story(&plans), expected, "{its_end}");
+        let opened = told(&plans).into_iter().find(|n| n.job().is_none());
+        let all_stopped = Fact::AllStopped {
+            last: at("2025-12-02T01:00:02Z"),
+            since: at("2025-12-02T01:05:00Z"),
+            jobs: 2,
+        };
+        let cause = &opened.unwrap().causes[0];
+        assert_eq!(cause.evidence, [Evidence::Fact(all_stopped)]);
         let all_clear = all_clear(&plans);
         assert_eq!(all_clear.again_since, None);
         let missed = [("orders:sync", 19), ("redis:monitor", 19)];
@@ -188,8 +197,9 @@ fn a_job_that_was_overdue_before_all_were_held_back_keeps_its_incident() {
 /// of the others says nothing of it.
 #[test]
 fn who_goes_on_missing_when_others_run_again_is_told_alone() {
-    for stuck in [&["orders:sync"][..], &["orders:sync", "redis:monitor"]] {
-        let jobs = [MONITOR, SYNC, ("hourly", 60, 30)];
+    let three = ["orders:sync", "redis:monitor", "imports"];
+    for stuck in [&three[..1], &three[..2], &three] {
+        let jobs = [MONITOR, SYNC, ("imports", 5, 0), ("hourly", 60, 30)];
         let plans = passes(&mut play(&jobs, 420, 0..0, |name, minute| {
             let until = if stuck.contains(&name) { 260 } else { 150 };
             !(62..until).contains(&minute)
@@ -255,7 +265,13 @@ fn a_run_that_is_under_way_is_waited_for() {
         story(&plans),
         [(None, Occasion::Opened), (None, Occasion::Resolved)]
     );
-    assert_eq!(cost(all_clear(&plans)).1, Vec::<&str>::new());
+    let all_clear = all_clear(&plans);
+    assert_eq!(cost(all_clear).1, Vec::<&str>::new());
+    assert!(
+        all_clear.at > at("2025-12-02T02:00:00Z"),
+        "{}",
+        all_clear.at
+    );
 }
 
 /// A run that began before jobs were held back prints its line when it ends.
@@ -274,29 +290,43 @@ fn the_line_of_a_run_from_before_does_not_say_that_jobs_run() {
     assert_eq!(told(&plans)[0].cause_id(), "maintenance-or-pause");
 }
 
-/// Jobs whose dates are over before any runs again.
+/// Jobs whose dates are over before they run again, more than are named one by one, and beside one that
+/// does run.
 #[test]
 fn jobs_that_nobody_waits_for_any_more_do_not_run_again() {
-    let jobs = [("campaign", 60, 10), ("banner", 60, 10)];
-    let mut stage = play(&jobs, 360, 0..0, |_, minute| minute < 62);
+    let campaigns = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     let until_three = Stage::new(
         "[[scheduler.job]]\nname = \"x\"\ncron = \"10 * * * *\"\ntimezone = \"Etc/GMT+3\"\n\
          active = [{ until = \"2025-12-01\" }]",
     );
-    stage.push(TASK, minutes(62), Kind::Held, HELD);
-    for job in &mut stage.scheduler.jobs {
-        job.active.clone_from(&until_three.scheduler.jobs[0].active);
-        job.timezone
-            .clone_from(&until_three.scheduler.jobs[0].timezone);
+    let until_three = &until_three.scheduler.jobs[0];
+    for (few, others, handling) in [
+        (2, &[][..], Handling::NotDueAnyMore),
+        (9, &[], Handling::NotDueAnyMore),
+        (2, &[MONITOR], Handling::CameBack),
+    ] {
+        let jobs: Vec<Job> = (campaigns[..few].iter())
+            .map(|name| (*name, 60, 10))
+            .chain(others.iter().copied())
+            .collect();
+        let mut stage = play(&jobs, 360, 0..0, |name, minute| match name {
+            "redis:monitor" => !(62..185).contains(&minute),
+            _ => minute < 62,
+        });
+        stage.push(TASK, minutes(62), Kind::Held, HELD);
+        for job in &mut stage.scheduler.jobs[..few] {
+            job.active.clone_from(&until_three.active);
+            job.timezone.clone_from(&until_three.timezone);
+        }
+        let plans = passes(&mut stage);
+        assert_eq!(
+            story(&plans),
+            [(None, Occasion::Opened), (None, Occasion::Resolved)]
+        );
+        let all_clear = all_clear(&plans);
+        assert_eq!(cost(all_clear).1, campaigns[..few]);
+        assert_eq!(all_clear.handling, handling);
     }
-    let plans = passes(&mut stage);
-    assert_eq!(
-        story(&plans),
-        [(None, Occasion::Opened), (None, Occasion::Resolved)]
-    );
-    let all_clear = all_clear(&plans);
-    assert_eq!(cost(all_clear).1, ["banner", "campaign"]);
-    assert_eq!(all_clear.handling, Handling::NotDueAnyMore);
 }
 
 /// Spans of minutes within three days.
@@ -370,10 +400,11 @@ proptest! {
     }
 }
 
-/// A run of 50 minutes from 01:00 on, whose line comes with its end; the silence that it causes is told.
-fn busy_for_50_minutes() -> Stage {
+/// The loop is busy with a run from 01:00 on, right after another job of that minute, and its line comes
+/// with its end; the silence that it causes is told.
+fn busy_for(length: i64) -> Stage {
     let jobs = [("reports", 60, 0), MONITOR];
-    let mut stage = play(&jobs, 420, 60..111, |name, _| name != "reports");
+    let mut stage = play(&jobs, 420, 61..61 + length, |name, _| name != "reports");
     stage.scheduler.jobs[0].max_runtime = Some(minutes(10));
     stage
 }
@@ -396,7 +427,7 @@ const REPORTS: Option<&str> = Some("reports");
 /// Its length is told with the all-clear of the silence, and not again; that of the next one is.
 #[test]
 fn the_run_that_the_loop_waited_for_is_in_the_all_clear() {
-    let mut stage = busy_for_50_minutes();
+    let mut stage = busy_for(50);
     for (due, took) in [(0, 0), (60, 50), (120, 1), (180, 1), (300, 1), (360, 1)] {
         ran(&mut stage, due, took);
     }
@@ -420,7 +451,7 @@ fn the_run_that_the_loop_waited_for_is_in_the_all_clear() {
 /// A job of every five minutes has run again by then.
 #[test]
 fn the_run_that_the_loop_waited_for_is_told_although_the_job_ran_again() {
-    let mut stage = busy_for_50_minutes();
+    let mut stage = busy_for(50);
     for due in (0..420)
         .filter(|due| *due == 60 || !(60..111).contains(due))
         .step_by(5)
@@ -439,11 +470,11 @@ fn the_run_that_the_loop_waited_for_is_told_although_the_job_ran_again() {
 /// The run before took too long, and was told: it is not over with a run that took longer.
 #[test]
 fn an_overrun_that_is_told_goes_on_with_the_run_that_the_loop_waited_for() {
-    let mut stage = busy_for_50_minutes();
+    let mut stage = busy_for(20);
     quiet(&mut stage, 0..12);
     for (due, took) in [
         (0, 12),
-        (60, 50),
+        (60, 20),
         (120, 1),
         (180, 1),
         (240, 1),
@@ -469,7 +500,7 @@ fn an_overrun_that_is_told_goes_on_with_the_run_that_the_loop_waited_for() {
 /// What is told of a run in the background comes when it ends; the loop did not wait for it.
 #[test]
 fn a_loop_does_not_wait_for_a_run_in_the_background() {
-    let mut stage = busy_for_50_minutes();
+    let mut stage = busy_for(50);
     for (minute, event) in [
         (60, JobEvent::Started),
         (100, JobEvent::Ended { took: None }),
@@ -485,4 +516,33 @@ fn a_loop_does_not_wait_for_a_run_in_the_background() {
     }
     let plans = passes(&mut stage);
     assert_eq!(waited(all_clear(&plans)), []);
+}
+
+/// A pause of the loop's own is no run that it waited for; nor is what only a record tells of, or a line
+/// that a job has begun; nor does another scheduler wait.
+#[test]
+fn a_run_that_took_longer_than_a_pause_is_remembered() {
+    let ended = |took| JobEvent::Ended {
+        took: Some(seconds(took)),
+    };
+    for (event, own, preset, remembered) in [
+        (ended(180), true, "laravel", 0),
+        (ended(181), true, "laravel", 1),
+        (ended(181), false, "laravel", 0),
+        (JobEvent::Started, true, "laravel", 0),
+        (ended(181), true, "supercronic", 0),
+    ] {
+        let mut stage = play(&[MONITOR], 60, 20..29, |_, _| true);
+        stage.scheduler.preset = Preset::named(preset).unwrap();
+        let kind = Kind::Job {
+            name: "imports".to_owned(),
+            event: event.clone(),
+            background: false,
+        };
+        stage.push(TASK, minutes(24), kind, "imports");
+        stage.lines.last_mut().unwrap().heartbeat = own;
+        passes(&mut stage);
+        let waited = stage.state.heartbeats.waited.len();
+        assert_eq!(waited, remembered, "{event:?} {own} {preset}");
+    }
 }

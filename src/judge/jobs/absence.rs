@@ -45,13 +45,11 @@ pub(super) fn cause(case: &Case<'_>, missed: &Missed, all: Option<&Cause>) -> Op
     if !case.scheduler.preset.is_laravel() {
         return None;
     }
+    let last = case.state.heartbeats.last_job;
     // A job that is missing since before has a reason of its own.
-    let since = |last: Timestamp| missed.first.is_some_and(|first| last < first);
+    let all = all.filter(|_| last.is_some_and(|last| stopped_after(missed, last)));
     held_back(case, missed)
-        .or_else(|| {
-            all.filter(|_| case.state.heartbeats.last_job.is_some_and(since))
-                .cloned()
-        })
+        .or_else(|| all.cloned())
         .or_else(|| date_edge(case, missed))
 }
 
@@ -115,7 +113,7 @@ pub(super) fn all_stopped(scheduler: &Scheduler, state: &State) -> Option<Cause>
             let history = state.jobs.get(&job.name)?;
             let first = history.missing()?.first?;
             let regular = job.next_run(*history.starts.last()?, first) == Some(first);
-            (regular && last < first).then_some((job, first))
+            (regular && stopped_after(&history.missed, last)).then_some((job, first))
         })
         .collect();
     let since = stopped.iter().map(|(_, first)| *first).min()?;
@@ -135,6 +133,11 @@ pub(super) fn all_stopped(scheduler: &Scheduler, state: &State) -> Option<Cause>
             }),
         )
     })
+}
+
+/// Whether the first missing run was due after a moment.
+fn stopped_after(missed: &Missed, moment: Timestamp) -> bool {
+    missed.first.is_some_and(|first| moment < first)
 }
 
 /// A frequent job stopped just at a midnight, or at a full hour around the end of its
