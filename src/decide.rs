@@ -143,9 +143,9 @@ pub fn decide_on(
             (Some(incident), None) if incident.is_open() => {
                 news.push(incident::say(incident, outcome.occasion, now));
             }
-            // Nobody is told of it any more, and it came back.
+            // Nobody is told of it any more, and it came back: what it locked is free.
             (_, None) if outcome.occasion == Occasion::LockedOut => {
-                next.restarts.locked_out_at = None
+                next.restarts.locked_out_at.take_if(|at| *at == now);
             }
             (_, None) => {}
         }

@@ -42,7 +42,8 @@ pub struct Outcomes {
     pub occasion: Occasion,
 }
 
-/// Looks after the restarts that were made: proves them, gives them up, locks out.
+/// Looks after the restarts that were made: proves them, gives them up, locks out. Whether anybody is to
+/// be told of it depends on whether the incident is open then.
 pub fn follow_up(
     state: &mut State,
     scheduler: &Scheduler,
@@ -89,12 +90,11 @@ pub fn follow_up(
         }
         attempt.told = true;
         let gave_up = matches!(attempt.outcome, Outcome::Failed { .. });
-        let open = (state.incidents.iter()).any(|i| i.id == incident && i.is_open());
-        let Some(mut occasion) = told.filter(|_| open) else {
+        let Some(mut occasion) = told else {
             continue;
         };
         if gave_up && is_exhausted(state, scheduler, &incident, now) {
-            state.restarts.locked_out_at = Some(now);
+            state.restarts.locked_out_at.get_or_insert(now);
             occasion = Occasion::LockedOut;
         }
         outcomes.push(Outcomes { incident, occasion });

@@ -594,3 +594,20 @@ fn an_outcome_that_nobody_is_told_of_lifts_no_lock_out() {
     assert_eq!(told, [Occasion::Resolved]);
     assert_eq!(stage.state.restarts.locked_out_at, locked);
 }
+
+/// Nor does that of the last restart.
+#[test]
+fn the_last_outcome_that_nobody_is_told_of_lifts_no_earlier_lock_out() {
+    let mut stage = falls_silent("attempts_per_incident = 1\nprove_within = \"15m\"");
+    stage.wait(5).look();
+    assert!(stage.wait(5).pass().remediation.unwrap().allowed());
+    remedy::settle(&mut stage.state, &Ok(Some("ecs-svc/2".to_owned())));
+    stage.wait(5).look();
+    stage.beats(TASK, 11);
+    let locked = Some(stage.now);
+    stage.state.restarts.locked_out_at = locked;
+    let plans = stage.passes(2);
+    let told: Vec<Occasion> = told(&plans).iter().map(|told| told.occasion).collect();
+    assert_eq!(told, [Occasion::Resolved]);
+    assert_eq!(stage.state.restarts.locked_out_at, locked);
+}

@@ -523,3 +523,21 @@ fn the_first_start_in_a_stream_of_a_job_that_is_known_holds_no_restart_for_hours
     let allowed = |plan: &Plan| plan.remediation.as_ref().is_some_and(|r| r.allowed());
     assert!(plans.iter().any(allowed), "{:?}", plans.last());
 }
+
+/// Tasks that are replaced every few minutes excuse a silence for half an hour at most. The newest of them
+/// may be about to start its scheduler still.
+#[test]
+fn a_task_within_its_grace_is_not_said_to_have_started_nothing() {
+    for (age, expected) in [(2, "unknown"), (4, "not-started")] {
+        let mut stage = falls_silent("");
+        let boot = stage.now - minutes(40);
+        stage.state.heartbeats.booted_at = Some(boot);
+        stage.state.excused_since = Some(boot);
+        let young = stage.now + minutes(5 - age);
+        stage.ecs(|facts| facts.tasks = vec![task("1f2e3d4c", "ecs-svc/1", young)]);
+        let plan = stage.wait(5).pass();
+        let told = told(std::slice::from_ref(&plan));
+        assert_eq!(told[0].condition, Condition::SchedulerSilent);
+        assert_eq!(told[0].cause_id(), expected, "{age} min");
+    }
+}
