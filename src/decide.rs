@@ -324,8 +324,10 @@ fn standing(state: &State, look: &Look, seeing: bool) -> Loop {
 /// Runs of jobs that a message names one by one; of the others it tells how many there are.
 const MOST_TOLD: usize = 8;
 
-/// Jobs that a message names because they have not run since.
+/// Jobs that a message names because they have not run since, and the bytes that their names may take
+/// together: a fact in a message has room for little more, and is cut at its end.
 const MOST_NOT_SINCE: usize = 20;
+const ROOM_FOR_NOT_SINCE: usize = 600;
 
 /// What runs were lost: the rarest jobs by name, and how many more there are.
 fn told_of(lost: &[Lost]) -> Vec<Fact> {
@@ -340,9 +342,18 @@ fn told_of(lost: &[Lost]) -> Vec<Fact> {
 
 /// Jobs that have not run since, by name as far as a message has room.
 fn not_since(jobs: &[String], next: Option<Timestamp>) -> Option<Fact> {
-    let more = jobs.len().saturating_sub(MOST_NOT_SINCE);
+    let mut bytes = 0;
+    let fits = |job: &&String| {
+        bytes += job.len() + ", ".len();
+        bytes <= ROOM_FOR_NOT_SINCE
+    };
+    let named: Vec<String> = (jobs.iter().take(MOST_NOT_SINCE))
+        .take_while(fits)
+        .cloned()
+        .collect();
+    let more = jobs.len() - named.len();
     (!jobs.is_empty()).then(|| Fact::NotSince {
-        jobs: jobs.iter().take(MOST_NOT_SINCE).cloned().collect(),
+        jobs: named,
         more: u32::try_from(more).unwrap_or(u32::MAX),
         next,
     })

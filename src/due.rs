@@ -18,7 +18,7 @@ use crate::job::Job;
 use crate::snapshot::LogWindow;
 use crate::state::{Incident, Phase, State};
 
-pub use self::close::{Lost, close, close_many, close_one, close_untold, newest_return};
+pub use self::close::{Lost, ManyLost, close, close_many, close_one, close_untold, newest_return};
 
 /// A run may begin this much before its due time, by another clock than the watchdog's.
 const EARLY: SignedDuration = SignedDuration::from_secs(5);

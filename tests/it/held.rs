@@ -14,13 +14,13 @@ use scheduler_watchdog::plan::{Handling, Notification, Occasion, Plan};
 use crate::stage::{Stage, TASK, at, minutes, seconds, told};
 
 /// A job, how many minutes lie between its runs, and the minute of the first.
-type Job = (&'static str, i64, i64);
+type Job<'a> = (&'a str, i64, i64);
 
-const MONITOR: Job = ("redis:monitor", 5, 0);
+const MONITOR: Job<'_> = ("redis:monitor", 5, 0);
 const HELD: &str = "INFO  Application is now in maintenance mode.";
-const SYNC: Job = ("orders:sync", 5, 0);
+const SYNC: Job<'_> = ("orders:sync", 5, 0);
 
-fn cron((_, every, first): Job) -> String {
+fn cron((_, every, first): Job<'_>) -> String {
     match every {
         1440 => format!("{} {} * * *", first % 60, first / 60),
         360 => format!("{} */6 * * *", first % 60),
@@ -31,7 +31,12 @@ fn cron((_, every, first): Job) -> String {
 
 /// A loop from midnight on: each job runs when it is due, in the minutes that `runs` says, and in others
 /// the loop finds nothing to do. It prints nothing in the minutes of `busy`.
-fn play(jobs: &[Job], length: i64, busy: Range<i64>, runs: impl Fn(&str, i64) -> bool) -> Stage {
+fn play(
+    jobs: &[Job<'_>],
+    length: i64,
+    busy: Range<i64>,
+    runs: impl Fn(&str, i64) -> bool,
+) -> Stage {
     let config: String = (jobs.iter())
         .map(|job| {
             let cron = cron(*job);
@@ -157,6 +162,24 @@ fn all_that_have_not_run_since_are_named() {
         [(None, Occasion::Opened), (None, Occasion::Resolved)]
     );
     assert_eq!(cost(all_clear(&plans)).1, nightly);
+}
+
+/// A fact is cut at its end, where it says how many more there are.
+#[test]
+fn of_jobs_with_long_names_as_many_are_named_as_there_is_room_for() {
+    let names: Vec<String> = (10..22).map(|n| format!("{n}{}", "x".repeat(76))).collect();
+    let mut jobs = vec![MONITOR, SYNC];
+    jobs.extend(names.iter().map(|name| (name.as_str(), 1440, 90)));
+    let plans = passes(&mut play(&jobs, 300, 0..0, |_, minute| {
+        !(62..160).contains(&minute)
+    }));
+    let all_clear = all_clear(&plans);
+    let more = |fact: &Fact| match fact {
+        Fact::NotSince { more, .. } => Some(*more),
+        _ => None,
+    };
+    assert_eq!(cost(all_clear).1.len(), 7);
+    assert_eq!(all_clear.proof.iter().find_map(more), Some(5));
 }
 
 /// What held it back before is not what holds all back; nor does it count as a sign that jobs run again.
@@ -305,7 +328,7 @@ fn jobs_that_nobody_waits_for_any_more_do_not_run_again() {
         (9, &[], Handling::NotDueAnyMore),
         (2, &[MONITOR], Handling::CameBack),
     ] {
-        let jobs: Vec<Job> = (campaigns[..few].iter())
+        let jobs: Vec<Job<'_>> = (campaigns[..few].iter())
             .map(|name| (*name, 60, 10))
             .chain(others.iter().copied())
             .collect();
