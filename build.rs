@@ -1,8 +1,13 @@
 //! The data files below `src/` as JSON, so that the function carries no reader of TOML for them.
 //!
 //! `src/causes/ecs.toml` becomes `causes/ecs.json` below `OUT_DIR`, without its examples, and
-//! `tests/causes/ecs.json` with them; the macro `data!` of the library finds both.
+//! `tests/causes/ecs.json` with them; the macro `data!` of the library finds both. And what the expressions
+//! of the presets require, as `required.rs`.
 
+#[path = "src/pattern/required.rs"]
+mod required;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{env, error, fs, io};
 
@@ -11,6 +16,10 @@ use toml::Value as Toml;
 
 /// Where they stand below `src/`.
 const FOLDERS: [&str; 5] = ["causes", "cost", "message", "presets", "presets/part"];
+
+/// Those that hold regular expressions, and under which keys.
+const PRESETS: &str = "presets";
+const EXPRESSIONS: [&str; 2] = ["pattern", "end"];
 
 /// What only the tests look at.
 const EXAMPLES: &str = "examples";
@@ -22,6 +31,7 @@ const EXAMPLES: &str = "examples";
 fn main() -> Result<(), Box<dyn error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=build.rs");
+    let mut required = Required::new();
     for folder in FOLDERS {
         let source = Path::new("src").join(folder);
         // Of a folder, cargo looks at all that is in it.
@@ -36,11 +46,28 @@ fn main() -> Result<(), Box<dyn error::Error>> {
             let name = Path::new(folder).join(path.file_name().unwrap_or_default());
             let whole = json(Toml::Table(table));
             write(&out.join("tests").join(&name), &whole)?;
-            write(&out.join(&name), &without_examples(whole))?;
+            let used = without_examples(whole);
+            if folder.starts_with(PRESETS) {
+                find_required(&used, &mut required);
+            }
+            write(&out.join(&name), &used)?;
         }
     }
+    let entries: Vec<String> = (required.iter())
+        .map(|(expression, texts)| match texts {
+            Some(texts) => format!("({expression:?}, Some(&{:?}))", Vec::from_iter(texts)),
+            None => format!("({expression:?}, None)"),
+        })
+        .collect();
+    fs::write(
+        out.join("required.rs"),
+        format!("&[{}]", entries.join(",\n")),
+    )?;
     Ok(())
 }
+
+/// By expression, the texts of which it requires one.
+type Required = BTreeMap<String, Option<BTreeSet<String>>>;
 
 fn write(path: &Path, value: &Value) -> io::Result<()> {
     let path = path.with_extension("json");
@@ -73,5 +100,25 @@ fn without_examples(value: Value) -> Value {
             .map(|(key, value)| (key, without_examples(value)))
             .collect(),
         other => other,
+    }
+}
+
+fn find_required(value: &Value, found: &mut Required) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| find_required(value, found)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value
+                    .as_str()
+                    .filter(|_| EXPRESSIONS.contains(&key.as_str()))
+                {
+                    Some(expression) => {
+                        found.insert(expression.to_owned(), required::required_by(expression));
+                    }
+                    None => find_required(value, found),
+                }
+            }
+        }
+        _ => {}
     }
 }

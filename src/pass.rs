@@ -254,11 +254,13 @@ pub async fn run<W: World>(world: &W, config: &Config, request: &Request) -> Rep
             false => None,
         }
     });
-    let ((mut reports, all_clear), readers, ()) = futures::join!(
+    // A function that has just started reads certificates meanwhile, and whoever calls AWS waits for them.
+    for scheduler in &selected {
+        scheduler.preset.prepare();
+    }
+    let ((mut reports, all_clear), readers) = futures::join!(
         attend_all(world, config, request, &selected, &beside, all_clear),
         readers,
-        // While the states are on their way.
-        async { (selected.iter()).for_each(|scheduler| scheduler.preset.prepare()) }
     );
     let order: HashMap<&str, usize> = (selected.iter().enumerate())
         .map(|(index, scheduler)| (scheduler.name.as_str(), index))

@@ -189,7 +189,8 @@ impl Environment {
         let misspelt: Vec<Mistake> = (self.variables.iter())
             .filter_map(|(variable, _)| {
                 let name = variable.strip_prefix(PREFIX)?;
-                let meant = read::closest(name, &known).filter(|meant| *meant != name)?;
+                let is_unknown = |name: &&str| !known.contains(name);
+                let meant = read::closest(Some(name).filter(is_unknown)?, &known)?;
                 Some(Mistake {
                     place: variable.clone(),
                     message: format!("unknown variable; nearest valid name: `{PREFIX}{meant}`"),

@@ -182,6 +182,22 @@ fn every_pattern_and_block_of_a_preset_compiles() {
     }
 }
 
+#[test]
+fn what_the_patterns_of_a_preset_require_was_found_out_when_the_program_was_built() {
+    for name in Preset::names() {
+        let preset = Preset::named(name).unwrap();
+        let patterns = preset.0.patterns.iter().map(|pattern| &pattern.expression);
+        let blocks = preset.0.blocks.iter().flat_map(|block| {
+            let lines = block.lines.iter().map(|(line, _)| line);
+            lines.chain(&block.end)
+        });
+        for expression in patterns.chain(blocks) {
+            let pattern = expression.pattern();
+            assert!(expression.built_in().is_some(), "{name}: {pattern}");
+        }
+    }
+}
+
 /// What the reader must find: every pattern is tried, in order.
 fn first_of_all(preset: &Preset, line: &str) -> Option<usize> {
     let matches = |pattern: &Pattern| pattern.expression.regex().is_match(line);
