@@ -108,15 +108,12 @@ fn find_required(value: &Value, found: &mut Required) {
         Value::Array(values) => values.iter().for_each(|value| find_required(value, found)),
         Value::Object(fields) => {
             for (key, value) in fields {
-                match value
-                    .as_str()
-                    .filter(|_| EXPRESSIONS.contains(&key.as_str()))
+                if let Value::String(expression) = value
+                    && EXPRESSIONS.contains(&key.as_str())
                 {
-                    Some(expression) => {
-                        found.insert(expression.to_owned(), required::required_by(expression));
-                    }
-                    None => find_required(value, found),
+                    found.insert(expression.clone(), required::texts(expression));
                 }
+                find_required(value, found);
             }
         }
         _ => {}

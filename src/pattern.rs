@@ -14,7 +14,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::Regex;
 
 /// What the expressions of the preset files require, in their order: it is found out when the program is
-/// built, because a start would spend a tenth of its time on that.
+/// built, because that would be a sixth of what a start and its first pass compute.
 static BUILT_IN: &[(&str, Option<&[&str]>)] = include!(concat!(env!("OUT_DIR"), "/required.rs"));
 
 /// An expression that was checked, and is compiled when it is needed first: of a preset's dozens,
@@ -54,7 +54,7 @@ impl Expression {
     pub fn required(&self) -> Option<&BTreeSet<String>> {
         let find = || match self.built_in() {
             Some(texts) => texts.map(|texts| texts.iter().map(|&text| text.to_owned()).collect()),
-            None => required::required_by(&self.pattern),
+            None => required::texts(&self.pattern),
         };
         self.required.get_or_init(find).as_ref()
     }

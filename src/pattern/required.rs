@@ -1,5 +1,5 @@
-//! The words that a regular expression requires, found out from its syntax alone. The build script uses this
-//! file, too.
+//! The words that a regular expression requires, found out from its syntax alone: to compile it takes much
+//! longer. The build script uses this file, too.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ const MIN_LENGTH: usize = 3;
 
 /// Lower-case texts of which at least one occurs, in some case, in every text that matches an expression: words
 /// with single spaces between them. `None` where it requires no such text, or is no expression.
-pub(crate) fn required_by(pattern: &str) -> Option<BTreeSet<String>> {
-    required_by_all(&Parser::new().parse(pattern).ok()?)
+pub(crate) fn texts(expression: &str) -> Option<BTreeSet<String>> {
+    required_by(&Parser::new().parse(expression).ok()?)
 }
 
-fn required_by_all(ast: &Ast) -> Option<BTreeSet<String>> {
+fn required_by(ast: &Ast) -> Option<BTreeSet<String>> {
     let mut search = Search::default();
     search.walk(ast);
     search.finish_run();
@@ -46,7 +46,7 @@ impl Search {
             Ast::Concat(concat) => concat.asts.iter().for_each(|part| self.walk(part)),
             Ast::Alternation(alternation) => {
                 self.finish_run();
-                let each: Option<Vec<_>> = alternation.asts.iter().map(required_by_all).collect();
+                let each: Option<Vec<_>> = alternation.asts.iter().map(required_by).collect();
                 self.found
                     .extend(each.map(|each| each.into_iter().flatten().collect()));
             }
@@ -62,7 +62,7 @@ impl Search {
                     },
                 };
                 if least > 0 {
-                    self.found.extend(required_by_all(&repetition.ast));
+                    self.found.extend(required_by(&repetition.ast));
                 }
             }
         }
