@@ -123,11 +123,19 @@ pub fn advance(state: &mut State, look: &Look, moment: &Moment<'_>) -> Advance {
             advance.news.push(resolve(incident, moment.now));
         }
     }
+    // An excuse brings no loop back: what a silence keeps untold goes on behind it.
+    let is_excused = (look.excuse.as_ref()).is_some_and(|why| *why != Reason::DesiredCountZero);
+    let last_beat = state.heartbeats.last;
+    let is_dead_still = |incident: &Incident| {
+        let is_untold = incident.slot == Slot::Loop && incident.silenced;
+        is_untold && is_excused && last_beat.is_none_or(|last| last <= incident.since)
+    };
     // Never told, and not there any more: forgotten.
     let is_gone = |incident: &Incident| {
         incident.phase == Phase::Pending
             && moment.seeing
             && !look.findings.iter().any(|finding| incident.is_of(finding))
+            && !is_dead_still(incident)
     };
     advance.unheard = (state.incidents.iter())
         .find(|incident| incident.slot == Slot::Loop && incident.silenced && is_gone(incident))

@@ -1729,6 +1729,34 @@ fn what_an_outage_cost_in_a_silence_is_old_news_when_a_deployment_excuses_it() {
     assert_eq!(told(&stage.passes(8)), []);
 }
 
+/// The loop is dead all the time: what it cost is counted from its beginning, when it is told at last.
+#[test]
+fn an_outage_in_a_silence_goes_on_while_a_deployment_excuses_it() {
+    let mut stage = Stage::new(&job("*/5 * * * *", ""));
+    stage.other_lines();
+    for minute in (0..30).chain(150..300) {
+        match minute % 5 {
+            0 => runs(&mut stage, minutes(minute)),
+            _ => idle(&mut stage, minute..minute + 1),
+        }
+    }
+    stage.state.silences.push(one_off(stage.now, 95, None));
+    let mut plans = stage.passes(12);
+    assert_eq!(plans[11].conditions, [Condition::SchedulerSilent]);
+    let now = stage.now;
+    let deployment = crate::stage::deployment("ecs-svc/2", "IN_PROGRESS", now);
+    stage.ecs(|facts| facts.deployments.insert(0, deployment));
+    let excused = stage.wait(5).pass();
+    assert!(excused.conditions.is_empty(), "{excused}");
+    stage.ecs(|facts| drop(facts.deployments.remove(0)));
+    plans.extend(stage.passes(30));
+    let silent = |occasion| (Condition::SchedulerSilent, occasion);
+    let expected = [silent(Occasion::Opened), silent(Occasion::Resolved)];
+    assert_eq!(told(&plans), expected);
+    let lost: u32 = plans.iter().map(missed).sum();
+    assert_eq!(lost, 24);
+}
+
 #[test]
 fn hours_at_zero_tasks_are_no_outage() {
     let mut stage = Stage::new(&job("*/5 * * * *", ""));
