@@ -1729,17 +1729,23 @@ fn what_an_outage_cost_in_a_silence_is_old_news_when_a_deployment_excuses_it() {
     assert_eq!(told(&stage.passes(8)), []);
 }
 
-/// The loop is dead all the time: what it cost is counted from its beginning, when it is told at last.
-#[test]
-fn an_outage_in_a_silence_goes_on_while_a_deployment_excuses_it() {
+/// A job of every five minutes, whose loop lives for five hours, but for a part of them.
+fn runs_but(dead: Range<i64>) -> Stage {
     let mut stage = Stage::new(&job("*/5 * * * *", ""));
     stage.other_lines();
-    for minute in (0..30).chain(150..300) {
+    for minute in (0..300).filter(|minute| !dead.contains(minute)) {
         match minute % 5 {
             0 => runs(&mut stage, minutes(minute)),
             _ => idle(&mut stage, minute..minute + 1),
         }
     }
+    stage
+}
+
+/// The loop is dead all the time: what it cost is counted from its beginning, when it is told at last.
+#[test]
+fn an_outage_in_a_silence_goes_on_while_a_deployment_excuses_it() {
+    let mut stage = runs_but(30..150);
     stage.state.silences.push(one_off(stage.now, 95, None));
     let mut plans = stage.passes(12);
     assert_eq!(plans[11].conditions, [Condition::SchedulerSilent]);
@@ -1759,14 +1765,7 @@ fn an_outage_in_a_silence_goes_on_while_a_deployment_excuses_it() {
 
 #[test]
 fn hours_at_zero_tasks_are_no_outage() {
-    let mut stage = Stage::new(&job("*/5 * * * *", ""));
-    stage.other_lines();
-    for minute in (0..60).chain(186..300) {
-        match minute % 5 {
-            0 => runs(&mut stage, minutes(minute)),
-            _ => idle(&mut stage, minute..minute + 1),
-        }
-    }
+    let mut stage = runs_but(60..186);
     let mut plans = stage.passes(12);
     stage.ecs(|facts| (facts.desired, facts.tasks) = (0, Vec::new()));
     plans.extend(stage.passes(24));
